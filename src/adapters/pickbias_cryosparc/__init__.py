@@ -1,0 +1,1 @@
+"""cryoSPARC .cs files and job folders to records and back."""

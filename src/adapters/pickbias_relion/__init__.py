@@ -1,0 +1,1 @@
+"""RELION STAR files and projects to records and back; External job programs."""

@@ -1,0 +1,1 @@
+"""The napari door: the only room that imports napari or Qt."""

@@ -1,0 +1,10 @@
+"""Image formation shared by all methods: arrays in, arrays out; no files and no GUI.
+
+Conventions of this room
+------------------------
+* Images are ``(..., h, w)`` arrays indexed ``[y, x]``; volumes are ``(z, y, x)``. The origin of a box of side ``n`` is
+  the pixel ``n // 2`` on every axis, for odd and even ``n`` alike (RELION's and cryoSPARC's convention).
+* Rotations are active 3x3 matrices acting on column vectors ``(x, y, z)``; RELION's (rot, tilt, psi) convert through
+  :mod:`napari_pickbias.imaging.rotations`.
+* Lengths are Å where the name says ``angstrom``, pixels where it says ``px``.
+"""

@@ -1,0 +1,1 @@
+"""Jobs: validated parameters and records in, a generator that yields progress, results out."""

@@ -1,0 +1,1 @@
+"""Outlier removal from particle stacks by radial profiles."""
