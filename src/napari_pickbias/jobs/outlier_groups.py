@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,25 +10,13 @@ from numpy.typing import NDArray
 from napari_pickbias.errors import InputError
 from napari_pickbias.imaging.ctf import phase_flip
 from napari_pickbias.imaging.fourier import fourier_crop
+from napari_pickbias.jobs.outlier_parameters import OutlierParameters
 from napari_pickbias.records import Particles
 
 CALIBRATED_RADIUS_PX = 9.0
 """Working radius of the calibrated detector: nothing is gained above it, and the cost grows (docs/outliers.md)."""
 REFERENCE_BOX_PX = 55
 """Working box of the published method on real data."""
-
-
-class GeometryOptions(Protocol):
-    """The parameters that decide the working geometry."""
-
-    @property
-    def radius(self) -> float | None: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def phase_flip(self) -> str: ...
-    @property
-    def working_box(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,7 @@ class WorkingGroup:
     notes: tuple[str, ...] = ()
 
 
-def plan_groups(particles: Particles, options: GeometryOptions) -> list[WorkingGroup]:
+def plan_groups(particles: Particles, options: OutlierParameters) -> list[WorkingGroup]:
     """Group particles by box and pixel size; optics groups that share both are pooled.
 
     Pooling matters: a detector wants some hundred images, and optics groups made for beam tilt may hold fewer.
@@ -119,7 +106,7 @@ def _decide_flip(particles: Particles, wish: str) -> tuple[bool, tuple[str, ...]
     return True, ()
 
 
-def _working_box(box: int, pixel_size: float, radius: float, options: GeometryOptions) -> int:
+def _working_box(box: int, pixel_size: float, radius: float, options: OutlierParameters) -> int:
     if options.working_box is not None:
         if options.working_box > box:
             raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,13 @@ from threadpoolctl import threadpool_limits
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.jobs.outlier_groups import WorkingGroup
+from napari_pickbias.jobs.outlier_parameters import OutlierParameters
 from napari_pickbias.jobs.outlier_stream import CHUNK_IMAGES, prepare_in_batches
 from napari_pickbias.jobs.progress import Checkpoints, Progress
 from napari_pickbias.outliers.calibrated import CalibratedDetector, detect_contrast, fit_detector
 from napari_pickbias.outliers.reference import ReferenceDetector
 from napari_pickbias.outliers.verdicts import Detector
 from napari_pickbias.records import Particles
-
-if TYPE_CHECKING:
-    from napari_pickbias.jobs.outliers import OutlierParameters
 
 CLEAR_CONTRAST = 4.0
 """Strength (in its own standard deviations) below which the contrast is called undecided."""

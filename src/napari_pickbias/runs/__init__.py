@@ -1,0 +1,1 @@
+"""One run of a job into one directory: what every door does alike (docs/adr/0001)."""
