@@ -22,6 +22,11 @@ _REASONS = {
 }
 
 
+def is_users_matter(error: OSError) -> bool:
+    """Return True for a full disk, missing permission and the like: faults that the user can mend."""
+    return error.errno in _REASONS
+
+
 def write_fault(path: str | Path, error: OSError) -> InputError:
     """Return the user's view of a failed write: one line that names the file, the reason and the mend."""
     reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}; mend that and run again with --resume")

@@ -120,6 +120,7 @@ def claim(
             f"--out {path}: exists already and is not empty; give another folder, --overwrite to replace that run, "
             "or --resume to go on with it"
         )
+    fresh = not occupied
     try:
         state.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(state / "lock", timeout=0)
@@ -140,8 +141,21 @@ def claim(
             described = {"tool": tool, "parameters": dict(parameters), "fingerprint": print_now}
             write_text(state / "run.json", json.dumps(described, default=str, indent=1))
         yield RunDirectory(path, resumed)
+    except InputError:
+        if fresh and not shared:
+            _leave_nothing(path)
+        raise
     finally:
         lock.release()
+
+
+def _leave_nothing(path: Path) -> None:
+    """Remove a directory made by a run that failed before it finished anything, so that the next try need no flag."""
+    state = path / STATE
+    if any(state.glob("*.npz")) or (state / "outputs.json").exists():
+        return
+    if {item.name for item in path.iterdir()} <= {STATE, "pickbias.log"}:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

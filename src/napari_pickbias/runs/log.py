@@ -38,6 +38,8 @@ def run_log(path: Path, tool: str, parameters: Mapping[str, Any]) -> Iterator[lo
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
         raise write_fault(path, error) from error
+    # A full disk must end in the one line of the file that could not be written, not in complaints of the logger.
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     # One logger a run: two runs in one process (napari) must not write into each other's log.
     log = logging.Logger(f"napari_pickbias.{path.parent.name}", logging.INFO)

@@ -1,0 +1,5 @@
+"""The ``pickbias`` program."""
+
+from napari_pickbias.cli.main import main
+
+__all__ = ["main"]
