@@ -19,7 +19,7 @@ ALLOWED = {
     "errors": set(),
     "imaging": {"errors"},
     "records": {"errors", "imaging"},
-    **{room: BASE for room in SCIENCE},
+    **dict.fromkeys(SCIENCE, BASE),
     "bias": BASE | {"matching"},
     "jobs": BASE | SCIENCE,
     "report": BASE | SCIENCE | {"jobs"},

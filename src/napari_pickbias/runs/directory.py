@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,10 @@ class RunDirectory:
     def load(self, name: str) -> dict[str, NDArray[Any]] | None:
         """Return a finished piece, or None; a piece that cannot be read counts as not finished."""
         try:
-            with np.load(self._state / f"{name}.npz", allow_pickle=False) as saved:
+            # Opened here, because np.load leaves a damaged archive open.
+            with (self._state / f"{name}.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as saved:
                 return {key: saved[key] for key in saved.files}
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
     def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
