@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -249,7 +249,7 @@ class _OpenFiles:
         with self._lock:
             handle = self._open.get(file)
             if handle is None:
-                handle = self._open[file] = _File(open_plain(self._paths[file]))
+                handle = self._open[file] = _File(self._paths[file])
                 if len(self._open) > self._most:
                     self._open.popitem(last=False)
             else:
@@ -260,24 +260,26 @@ class _OpenFiles:
 class _File:
     """An open file that several threads may read; closes with its last reference."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, path: Path) -> None:
+        with open_plain(path) as stream:
+            self.number = os.dup(stream.fileno())
         self._lock = threading.Lock()
-        self._read_at: Callable[[memoryview, int], int] = self._preadv if hasattr(os, "preadv") else self._seek_read
 
     def fill(self, offset: int, view: memoryview) -> int:
         done = 0
-        while done < len(view) and (got := self._read_at(view[done:], offset + done)):
+        while done < len(view) and (got := self._read(view[done:], offset + done)):
             done += got
         return done
 
-    def _preadv(self, view: memoryview, offset: int) -> int:
-        return os.preadv(self._stream.fileno(), [view], offset)
-
-    def _seek_read(self, view: memoryview, offset: int) -> int:  # Windows has no read at a position
-        with self._lock:
-            self._stream.seek(offset)
-            return int(self._stream.readinto(view))  # type: ignore[attr-defined]
+    def _read(self, view: memoryview, offset: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self.number, [view], offset)
+        with self._lock:  # Windows has no read at a position
+            os.lseek(self.number, offset, os.SEEK_SET)
+            data = os.read(self.number, len(view))
+        view[: len(data)] = data
+        return len(data)
 
     def __del__(self) -> None:
-        self._stream.close()
+        if hasattr(self, "number"):  # not when opening failed
+            os.close(self.number)

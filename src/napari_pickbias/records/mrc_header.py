@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,13 +123,6 @@ class MrcHeader:
         return f"{nz} image{'s' if nz != 1 else ''} of {ny}×{nx} {self.dtype.name}"
 
 
-def compression_of(path: Path) -> str:
-    """Return how a file is compressed, told by its first bytes and not by its name."""
-    with open_plain(path) as stream:
-        start = stream.read(3)
-    return "gzip" if start[:2] == b"\x1f\x8b" else "bzip2" if start == b"BZh" else ""
-
-
 def open_plain(path: Path) -> BinaryIO:
     """Open a file for reading, or say in one line why not."""
     try:
@@ -145,12 +139,11 @@ def open_plain(path: Path) -> BinaryIO:
 
 def open_stream(path: Path, compression: str) -> BinaryIO:
     """Open a file so that reading gives the unpacked bytes."""
-    plain = open_plain(path)
     if compression == "gzip":
-        return gzip.GzipFile(fileobj=plain)  # type: ignore[return-value]
+        return gzip.open(path)  # type: ignore[return-value]
     if compression == "bzip2":
-        return bz2.BZ2File(plain)  # type: ignore[return-value]
-    return plain
+        return bz2.open(path)  # type: ignore[return-value]
+    return open_plain(path)
 
 
 def read_bytes(path: Path, stream: BinaryIO, count: int) -> bytes:
@@ -163,7 +156,7 @@ def read_bytes(path: Path, stream: BinaryIO, count: int) -> bytes:
             parts.append(part)
             left -= len(part)
     except EOFError:
-        pass  # a compressed file that ends early: the caller sees the short count
+        raise InputError(f"{path}: its packed data end early; copy it again") from None
     except (OSError, zlib.error, ValueError) as fault:
         raise InputError(f"{path}: cannot be unpacked or read ({fault}); copy it again") from None
     return b"".join(parts)
@@ -187,11 +180,15 @@ def read_header(path: str | Path) -> MrcHeader:
         says.
     """
     path = Path(path)
-    compression = compression_of(path)
+    with open_plain(path) as plain:  # opened once: there may be 10⁵ of them on a slow disk
+        raw, size = read_bytes(path, plain, HEADER_BYTES), os.fstat(plain.fileno()).st_size
+    # Packed files are told by their first bytes, not by their names.
+    compression = "gzip" if raw[:2] == b"\x1f\x8b" else "bzip2" if raw[:3] == b"BZh" else ""
+    if not compression:
+        return parse_header(path, raw, "", size)
     with open_stream(path, compression) as stream:
         raw = read_bytes(path, stream, HEADER_BYTES)
-    size = None if compression else path.stat().st_size  # the unpacked size is not known without unpacking
-    return parse_header(path, raw, compression, size)
+    return parse_header(path, raw, compression)  # the unpacked size is not known without unpacking
 
 
 def parse_header(path: Path, raw: bytes, compression: str = "", size: int | None = None) -> MrcHeader:
