@@ -125,7 +125,7 @@ def prepare_images(
 ) -> NDArray[np.float32]:
     """Read ``rows``, flip phases at full size, set the sign, and Fourier-crop to the working box.
 
-    Phases are flipped before the crop, as the published pipeline does, so that the CTF is sampled at full box.
+    Phases are flipped at the full box, as the published pipeline does, and cropped in the same transform.
     """
     images = particles.images.read(rows)
     if group.flip and particles.ctf is not None:
@@ -140,7 +140,8 @@ def prepare_images(
             spherical_aberration_mm=ctf.spherical_aberration_mm,
             amplitude_contrast=ctf.amplitude_contrast,
             phase_shift_deg=ctf.phase_shift_deg,
+            new_size=group.working_box_px,
         )
-    if group.working_box_px != group.box_px:
+    elif group.working_box_px != group.box_px:
         images = fourier_crop(images, group.working_box_px)
     return -images if sign < 0 else images

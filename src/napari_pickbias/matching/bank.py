@@ -1,0 +1,139 @@
+"""A bank of templates: zero mean and unit norm under one mask, ready for correlation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from napari_pickbias.errors import InputError
+
+
+@dataclass(frozen=True)
+class TemplateBank:
+    """Templates and the mask they share.
+
+    Attributes
+    ----------
+    images : ndarray, shape (L, b, b), float32
+        Masked templates: sum 0, sum of squares 1 each. Origin at pixel ``b // 2``.
+    mask : ndarray, shape (b, b), float32
+        Weights from 0 to 1 of the pixels that count, invariant under in-plane rotation.
+    view : ndarray, shape (L,)
+        Number of the projection direction or class average, 0-based.
+    euler_deg : ndarray, shape (L, 3)
+        RELION's rot, tilt, psi of each template.
+    pixel_size_angstrom : float or None
+        Of the templates.
+    """
+
+    images: NDArray[np.float32]
+    mask: NDArray[np.float32]
+    view: NDArray[np.int32]
+    euler_deg: NDArray[np.float64]
+    pixel_size_angstrom: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def box_px(self) -> int:
+        """Side of the templates."""
+        return int(self.images.shape[-1])
+
+    @classmethod
+    def from_images(
+        cls,
+        images: NDArray[np.floating],
+        mask: NDArray[np.floating] | None = None,
+        *,
+        view: NDArray[np.integer] | None = None,
+        euler_deg: NDArray[np.floating] | None = None,
+        pixel_size_angstrom: float | None = None,
+    ) -> TemplateBank:
+        """Make a bank from template images, particles bright.
+
+        Parameters
+        ----------
+        images : ndarray, shape (L, b, b)
+            Any scale and offset.
+        mask : ndarray, shape (b, b), optional
+            Default: a soft disc that touches the box.
+
+        Raises
+        ------
+        InputError
+            When a template is constant under the mask or holds NaN.
+        """
+        images = np.asarray(images, dtype=np.float64)
+        if images.ndim != 3 or images.shape[1] != images.shape[2]:
+            raise InputError(f"templates: have shape {images.shape}; give a stack of square images")
+        count, box, _ = images.shape
+        weights = soft_disc(box, box / 2 - 1.5) if mask is None else np.asarray(mask, dtype=np.float64)
+        if weights.shape != (box, box):
+            raise InputError(f"template mask: has shape {weights.shape}; it must be {box} x {box} as the templates")
+        mean = (images * weights).sum(axis=(1, 2)) / weights.sum()
+        centred = weights * (images - mean[:, None, None])
+        norm = np.sqrt((centred**2).sum(axis=(1, 2)))
+        scale = np.abs(images).max(axis=(1, 2)) * np.sqrt(weights.sum())
+        bad = np.flatnonzero(~(norm > 1e-6 * scale))
+        if len(bad):
+            raise InputError(f"template {bad[0] + 1} of {count}: is constant or not finite under the mask; remove it")
+        return cls(
+            (centred / norm[:, None, None]).astype(np.float32),
+            weights.astype(np.float32),
+            np.arange(count, dtype=np.int32) if view is None else np.asarray(view, dtype=np.int32),
+            np.zeros((count, 3)) if euler_deg is None else np.asarray(euler_deg, dtype=np.float64),
+            pixel_size_angstrom,
+        )
+
+    def spectra(
+        self, tile: tuple[int, int], scale: NDArray[np.floating], first: int, last: int
+    ) -> NDArray[np.complex64]:
+        """Return conjugate spectra of templates ``first`` to ``last``, each times its ``scale``, padded to ``tile``."""
+        block = self.images[first:last] * np.asarray(scale[first:last], dtype=np.float32)[:, None, None]
+        spectra: NDArray[np.complex64] = scipy.fft.rfft2(block, s=tile, workers=1)
+        return np.conj(spectra, out=spectra)
+
+    def noise_sd(self, power: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the standard deviation of each template's correlation with noise of a given power spectrum.
+
+        ``s_l = sqrt(x_l' Sigma x_l)``, exact for stationary noise whose correlation fits into the grid.
+
+        Parameters
+        ----------
+        power : ndarray, shape (n, n // 2 + 1)
+            Expected ``|rfft2(noise)|**2 / n**2`` on an ``n x n`` grid, ``n`` at least the box plus the noise's
+            correlation length: white noise of variance 1 is 1 everywhere.
+        """
+        size = power.shape[0]
+        if size < self.box_px:
+            raise ValueError(f"`power` lies on a grid of {size} px; it must be at least the box, {self.box_px} px")
+        weights = np.full(power.shape[1], 2.0)
+        weights[0] = 1.0
+        if size % 2 == 0:
+            weights[-1] = 1.0
+        variances = [
+            np.einsum("lij,ij->l", np.abs(np.asarray(block)) ** 2, power * weights) / size**2
+            for block in self._grids(size)
+        ]
+        return np.sqrt(np.concatenate(variances))
+
+    def _grids(self, size: int, block: int = 64) -> Iterator[NDArray[np.complex128]]:
+        for first in range(0, len(self), block):
+            yield scipy.fft.rfft2(self.images[first : first + block].astype(np.float64), s=(size, size), workers=1)
+
+    def take(self, rows: NDArray[np.integer]) -> TemplateBank:
+        """Return the bank of some templates."""
+        return replace(self, images=self.images[rows], view=self.view[rows], euler_deg=self.euler_deg[rows])
+
+
+def soft_disc(box: int, radius: float, edge: float = 3.0) -> NDArray[np.float64]:
+    """Return a disc of weights 1 inside ``radius - edge``, falling as a cosine to 0 at ``radius`` (pixels)."""
+    offsets = np.arange(box) - box // 2
+    distance = np.hypot(offsets[:, None], offsets[None, :])
+    inside = np.clip((radius - distance) / max(edge, 1e-9), 0.0, 1.0)
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * inside))

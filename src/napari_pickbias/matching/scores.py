@@ -1,0 +1,192 @@
+"""The score map: the best template at every pixel of a micrograph, in standard deviations of the noise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numba
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from napari_pickbias.errors import InputError
+from napari_pickbias.matching.bank import TemplateBank
+from napari_pickbias.matching.tiles import Tiling, plan_tiles
+
+BLOCK = 32
+"""Template spectra in work at once: they stay in the last-level cache while all tiles pass by."""
+OUTSIDE = np.float32(-np.inf)
+"""Score where the box leaves the micrograph."""
+
+
+def score_map(
+    micrograph: NDArray[np.floating] | NDArray[np.integer],
+    bank: TemplateBank,
+    threads: int | None = None,
+    *,
+    noise_sd: NDArray[np.floating] | None = None,
+    normalise: Literal["local", "global", "none"] = "local",
+    border: Literal["exclude", "wrap"] = "exclude",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return the largest score over all templates at every pixel, and the template that gave it.
+
+    The score of template ``x_l`` (zero mean, unit norm under the mask) centred at a pixel is
+    ``<x_l, patch> / (s_l * sd)``: ``sd`` is the standard deviation of the patch under the mask
+    (``normalise="local"``), of the whole micrograph (``"global"``) or 1 (``"none"``), and ``s_l`` is the standard deviation of ``<x_l, noise>`` for
+    noise of unit variance (``noise_sd``; 1 for white noise). On pure noise a single template's scores have mean 0 and
+    standard deviation 1. With a binary mask and white noise, ``score / sqrt(number of mask pixels)`` is the masked
+    normalised cross-correlation.
+
+    Parameters
+    ----------
+    micrograph : ndarray, shape (h, w)
+        Any real type; particles bright.
+    bank : TemplateBank
+        Templates, at the micrograph's pixel size.
+    threads : int, optional
+        Default: all cores this process may use. The result does not depend on it.
+    noise_sd : ndarray, shape (L,), optional
+        ``s_l``, from :meth:`TemplateBank.noise_sd`.
+    border : {"exclude", "wrap"}
+        Pixels whose box leaves the micrograph get ``-inf``; or the micrograph is periodic (Algorithm 2 of the paper).
+
+    Returns
+    -------
+    scores : ndarray, shape (h, w), float32
+        A template of side ``b`` at pixel ``(y, x)`` covers rows ``y - b // 2`` to ``y - b // 2 + b - 1``.
+    best : ndarray, shape (h, w), int32
+        Number of the winning template (the first of equals); -1 where the score is ``-inf``.
+
+    Raises
+    ------
+    InputError
+        When the micrograph is smaller than a template, not finite, or constant.
+    """
+    image, sd = _standardised(micrograph, bank.box_px)
+    box, before = bank.box_px, bank.box_px // 2
+    if border == "wrap":
+        image = np.pad(image, (before, box - 1 - before), mode="wrap")
+    tiling = plan_tiles((image.shape[0], image.shape[1]), box)
+    valid = (image.shape[0] - box + 1, image.shape[1] - box + 1)
+    best = np.full(valid, -np.inf, dtype=np.float32)
+    which = np.full(valid, -1, dtype=np.int32)
+    scale = np.ones(len(bank)) if noise_sd is None else 1.0 / np.asarray(noise_sd, dtype=np.float64)
+    workers = threads or _allowed_cores()
+    with ThreadPoolExecutor(workers) as pool:
+        for first in range(0, len(bank), BLOCK):
+            last = min(first + BLOCK, len(bank))
+            spectra = bank.spectra(tiling.tile, scale, first, last)
+
+            def work(start: tuple[int, int], first: int = first, spectra: NDArray[np.complex64] = spectra) -> None:
+                _match_tile(image, tiling, start, spectra, first, best, which)
+
+            list(pool.map(work, tiling.starts))
+            if progress is not None:
+                progress(last, len(bank))
+        if normalise == "local":
+            best /= _local_sd(image, bank.mask, tiling, pool)
+        elif normalise == "none":
+            best *= np.float32(sd)
+    if border == "wrap":
+        return best, which
+    shape = (image.shape[0], image.shape[1])
+    scores = np.full(shape, OUTSIDE, dtype=np.float32)
+    numbers = np.full(shape, -1, dtype=np.int32)
+    inside = (slice(before, before + valid[0]), slice(before, before + valid[1]))
+    scores[inside], numbers[inside] = best, which
+    return scores, numbers
+
+
+def _standardised(micrograph: NDArray[np.generic], box: int) -> tuple[NDArray[np.float32], float]:
+    """Return the micrograph with mean 0 and standard deviation 1 (float32 stays accurate), and its own deviation."""
+    if micrograph.ndim != 2:
+        raise InputError(f"micrograph: has {micrograph.ndim} axes; give one 2-D image")
+    if min(micrograph.shape) < box:
+        raise InputError(
+            f"micrograph: is {micrograph.shape[0]} x {micrograph.shape[1]} px, smaller than the templates ({box} px); "
+            "check the pixel sizes"
+        )
+    image = micrograph.astype(np.float32)
+    mean, sd = float(image.mean(dtype=np.float64)), float(image.std(dtype=np.float64))
+    if not np.isfinite(mean) or not np.isfinite(sd):
+        raise InputError("micrograph: holds NaN or infinite pixels; mend or leave out that micrograph")
+    if sd == 0:
+        raise InputError("micrograph: is constant; leave out that micrograph")
+    image -= np.float32(mean)
+    image /= np.float32(sd)
+    return image, sd
+
+
+def _match_tile(
+    image: NDArray[np.float32],
+    tiling: Tiling,
+    start: tuple[int, int],
+    spectra: NDArray[np.complex64],
+    first: int,
+    best: NDArray[np.float32],
+    which: NDArray[np.int32],
+) -> None:
+    """Correlate one tile with a block of templates and fold the results into ``best`` and ``which`` while in cache."""
+    y, x = start
+    ny, nx = tiling.tile
+    patch = image[y : y + ny, x : x + nx]
+    tile = scipy.fft.rfft2(patch, s=tiling.tile, workers=1)
+    rows = min(tiling.step[0], best.shape[0] - y)
+    columns = min(tiling.step[1], best.shape[1] - x)
+    best_rows = best[y : y + rows, x : x + columns]
+    which_rows = which[y : y + rows, x : x + columns]
+    product = np.empty_like(tile)
+    for offset in range(len(spectra)):
+        np.multiply(tile, spectra[offset], out=product)
+        scores = scipy.fft.irfft2(product, s=tiling.tile, overwrite_x=True, workers=1)
+        _fold(scores, np.int32(first + offset), best_rows, which_rows)
+
+
+@numba.njit(cache=True, nogil=True)
+def _fold(scores: NDArray[np.float32], number: np.int32, best: NDArray[np.float32], which: NDArray[np.int32]) -> None:
+    """Keep the larger score and its template; the first of equals stays.
+
+    Rows are taken as views first: indexing with an offset inside the loop would keep it from being vectorised.
+    """
+    for i in range(best.shape[0]):
+        row, best_row, which_row = scores[i], best[i], which[i]
+        for j in range(best_row.size):
+            better = row[j] > best_row[j]
+            best_row[j] = row[j] if better else best_row[j]
+            which_row[j] = number if better else which_row[j]
+
+
+def _local_sd(
+    image: NDArray[np.float32], mask: NDArray[np.float32], tiling: Tiling, pool: ThreadPoolExecutor
+) -> NDArray[np.float32]:
+    """Return the standard deviation under the mask around every valid pixel; infinite where the patch is constant."""
+    box = mask.shape[0]
+    valid = (image.shape[0] - box + 1, image.shape[1] - box + 1)
+    sd = np.empty(valid, dtype=np.float32)
+    total = float(mask.sum(dtype=np.float64))
+    spectrum = np.conj(scipy.fft.rfft2(mask.astype(np.float64), s=tiling.tile, workers=1)) / total
+
+    def work(start: tuple[int, int]) -> None:
+        y, x = start
+        patch = image[y : y + tiling.tile[0], x : x + tiling.tile[1]].astype(np.float64)
+        both = scipy.fft.rfft2(np.stack([patch, patch**2]), s=tiling.tile, workers=1) * spectrum
+        mean, square = scipy.fft.irfft2(both, s=tiling.tile, workers=1)
+        rows, columns = min(tiling.step[0], valid[0] - y), min(tiling.step[1], valid[1] - x)
+        variance = square[:rows, :columns] - mean[:rows, :columns] ** 2
+        # Double precision leaves about 1e-13 of the tile's largest square where the patch is constant.
+        floor = 1e-11 * max(float(np.max(patch**2)), 1.0)
+        sd[y : y + rows, x : x + columns] = np.where(variance > floor, np.sqrt(np.maximum(variance, floor)), np.inf)
+
+    list(pool.map(work, tiling.starts))
+    return sd
+
+
+def _allowed_cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
