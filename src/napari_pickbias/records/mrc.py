@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -16,7 +12,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from napari_pickbias import __version__
-from napari_pickbias.errors import InputError
+from napari_pickbias.records.atomic import atomic_path
 from napari_pickbias.records.mrc_header import (
     IMOD_FLAGS_OFFSET,
     IMOD_STAMP,
@@ -28,10 +24,9 @@ from napari_pickbias.records.mrc_header import (
     read_header,
 )
 
-__all__ = ["MrcHeader", "StackWriter", "open_data", "read_header", "whole_file", "write_mrc"]
+__all__ = ["MrcHeader", "StackWriter", "open_data", "read_header", "write_mrc"]
 
 _MODE_OF = {"i1": 0, "u1": 0, "i2": 1, "f4": 2, "u2": 6, "f2": 12}
-_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
 _PIECE = 1 << 24  # values a pass: statistics in bounded memory
 
 
@@ -71,43 +66,6 @@ def _array_shape(header: MrcHeader) -> tuple[int, ...]:
     if header.kind == "volume stack":
         return header.volumes, nz // header.volumes, ny, nx
     return nz, ny, nx
-
-
-@contextlib.contextmanager
-def whole_file(target: str | Path) -> Iterator[BinaryIO]:
-    """Give a file to write that becomes ``target`` only when the block ends well.
-
-    It is written beside the target, brought to the disk, then renamed; after a fault nothing is left behind and an
-    older target stands as it was.
-
-    Raises
-    ------
-    InputError
-        When the folder is missing or not writable, or the disk is full.
-    """
-    target = Path(target)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with beside.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(target)
-    except OSError as fault:
-        raise InputError(f"{target}: {_write_fault(target, fault)}") from fault
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-
-
-def _write_fault(target: Path, fault: OSError) -> str:
-    if fault.errno in _FULL:
-        return f"the disk is full ({fault.strerror}); nothing was written, make room and run again"
-    if not target.parent.is_dir():
-        return "its folder does not exist; make it first"
-    if target.is_dir():
-        return "is a folder; give the name of a file"
-    return f"cannot be written ({fault.strerror}); check the permissions of the folder and its disk"
 
 
 class StackWriter:
@@ -161,11 +119,13 @@ class StackWriter:
         self._header = _new_header(self.dtype, shape, voxel_size_angstrom, volume, origin_angstrom)
         self._statistics = _Statistics()
         self._done = 0
-        self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> StackWriter:
-        self._stream = self._exit.enter_context(whole_file(self.path))
-        self._write(self._header.tobytes())
+        with contextlib.ExitStack() as stack:  # a fault while opening is told like any other
+            temporary = stack.enter_context(atomic_path(self.path))
+            self._stream: BinaryIO = stack.enter_context(temporary.open("wb"))
+            self._write(self._header.tobytes())
+            self._exit = stack.pop_all()
         return self
 
     def append(self, images: ArrayLike) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
+from napari_pickbias.records.atomic import write_text
 from napari_pickbias.records.images import StackImages, particle_layout
-from napari_pickbias.records.mrc import StackWriter, read_header, whole_file
+from napari_pickbias.records.mrc import StackWriter, read_header
 from napari_pickbias.records.mrc_header import open_plain
 from napari_pickbias.records.particles import Particles
 
@@ -119,5 +120,4 @@ def _write_table(path: Path, index: NDArray[np.int64], columns: Mapping[str, NDA
     # As text first: float32 then shows its own digits, not those of its float64 neighbour.
     kept = [np.asarray(values)[index].astype(str).tolist() for values in columns.values()]
     writer.writerows(zip(index.tolist(), *kept, strict=True))
-    with whole_file(path) as out:
-        out.write(text.getvalue().encode())
+    write_text(path, text.getvalue())
