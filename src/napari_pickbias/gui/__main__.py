@@ -1,0 +1,5 @@
+"""``python -m napari_pickbias.gui [FILE...]``."""
+
+from napari_pickbias.gui.launch import main
+
+raise SystemExit(main())

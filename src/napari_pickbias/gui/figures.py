@@ -1,0 +1,73 @@
+"""The report's figures in a window of their own, in napari's colours."""
+
+from __future__ import annotations
+
+from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+
+from napari_pickbias.jobs.outliers import OutlierResult
+from napari_pickbias.report.outlier_figures import micrograph_panel, score_panel, verdict_panel
+from napari_pickbias.report.palette import Theme
+from napari_pickbias.report.panels import PANEL_WIDTH, Panel
+
+_PIXELS_AN_INCH = 120
+
+
+class FigureWindow(QWidget):
+    """One tab for each figure of a result.
+
+    Parameters
+    ----------
+    result : OutlierResult
+        What is drawn.
+    theme : str
+        Name of napari's theme.
+    parent : QWidget
+        The window closes with it.
+    """
+
+    def __init__(self, result: OutlierResult, theme: str, parent: QWidget) -> None:
+        super().__init__(parent, Qt.WindowType.Window)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.setWindowTitle("Remove outliers: figures")
+        self.tabs = QTabWidget()
+        outer = QVBoxLayout(self)
+        outer.addWidget(self.tabs)
+        colours = theme_of(theme)
+        for panel in panels_of(result):
+            self.tabs.addTab(_page(panel, colours), panel.title)
+        self.resize(round(PANEL_WIDTH * _PIXELS_AN_INCH) + 60, 760)
+
+
+def panels_of(result: OutlierResult) -> list[Panel]:
+    """Return the figures worth a tab; those that the data cannot give are left out."""
+    found = (score_panel(result), verdict_panel(result), micrograph_panel(result))
+    return [panel for panel in found if panel is not None]
+
+
+def theme_of(name: str) -> Theme:
+    """Return a figure's colours for a theme of napari."""
+    theme = get_theme(name)
+    return Theme(
+        background=theme.background.as_hex(),
+        text=theme.text.as_hex(),
+        muted=theme.icon.as_hex(),
+        grid=theme.primary.as_hex(),
+    )
+
+
+def _page(panel: Panel, colours: Theme) -> QWidget:
+    page = QWidget()
+    column = QVBoxLayout(page)
+    figure = panel.figure(colours)
+    figure.set_dpi(_PIXELS_AN_INCH)
+    canvas = FigureCanvasQTAgg(figure)
+    canvas.setMinimumHeight(round(panel.height * _PIXELS_AN_INCH))
+    scroll = QScrollArea(widgetResizable=True)
+    scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+    scroll.setWidget(canvas)
+    column.addWidget(QLabel(panel.text, wordWrap=True))
+    column.addWidget(scroll, stretch=1)
+    return page

@@ -1,0 +1,96 @@
+"""The napari door's tests: small particle sets, and a plain word where no window can be drawn."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from napari_pickbias.records import StackWriter
+
+BOX, PIXEL_SIZE, RADIUS = 32, 4.0, 40.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gui") is None:
+        return
+    if os.environ.get("QT_QPA_PLATFORM", "").startswith(("offscreen", "minimal")):
+        pytest.fail(
+            "QT_QPA_PLATFORM=offscreen draws nothing, so these tests would prove nothing: use xcb under xvfb-run",
+            pytrace=False,
+        )
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        pytest.skip("no display: run under xvfb-run with QT_QPA_PLATFORM=xcb")
+
+
+class ParticleFiles(NamedTuple):
+    star: Path
+    stack: Path
+    images: np.ndarray
+    pixel_size: float = PIXEL_SIZE
+    radius: float = RADIUS
+
+
+def _blob(shift_y: float = 0.0, shift_x: float = 0.0, box: int = BOX) -> np.ndarray:
+    """A particle of radius 10 px: a soft disc with a denser core."""
+    y, x = np.mgrid[:box, :box] - box // 2
+    r = np.hypot(y - shift_y, x - shift_x)
+    return 1 / (1 + np.exp((r - 8) / 0.8)) + 0.8 * np.exp(-((r / 4) ** 2))
+
+
+def _make_images(rng: np.random.Generator, count: int = 400) -> np.ndarray:
+    """Half of them centred particles, then pure noise, then particles far off the middle."""
+    noise = rng.normal(0, 1.0, (count, BOX, BOX))
+    for i in range(count // 2):
+        noise[i] += _blob(*rng.normal(0, 1, 2))
+    for i in range(3 * count // 4, count):
+        noise[i] += _blob(13, 13)
+    return noise.astype(np.float32)
+
+
+def _write_stack(path: Path, images: np.ndarray, pixel_size: float | None = PIXEL_SIZE) -> Path:
+    with StackWriter(path, images.shape, pixel_size) as out:
+        out.append(images)
+    return path
+
+
+def _write_star(path: Path, stacks: list[tuple[str, int, int, float]]) -> Path:
+    """A RELION 3.1 particle file: each stack (name, images, box, pixel size) is an optics group."""
+    lines = ["# version 30001", "", "data_optics", "", "loop_"]
+    labels = ["OpticsGroupName", "OpticsGroup", "ImagePixelSize", "ImageSize", "ImageDimensionality"]
+    lines += [f"_rln{name} #{i}" for i, name in enumerate(labels, 1)]
+    lines += [f"group{g} {g} {pixel} {box} 2" for g, (_, _, box, pixel) in enumerate(stacks, 1)]
+    lines += ["", "", "# version 30001", "", "data_particles", "", "loop_"]
+    labels = ["ImageName", "MicrographName", "CoordinateX", "CoordinateY", "OpticsGroup"]
+    lines += [f"_rln{name} #{i}" for i, name in enumerate(labels, 1)]
+    for g, (name, count, _, _) in enumerate(stacks, 1):
+        lines += [f"{i + 1:06d}@{name} mic{i % 3}.mrc {10 * i} {20 * i} {g}" for i in range(count)]
+    path.write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def particle_files(tmp_path: Path) -> ParticleFiles:
+    """400 particles in a stack, and the STAR file that lists them."""
+    images = _make_images(np.random.default_rng(7))
+    stack = _write_stack(tmp_path / "particles.mrcs", images)
+    star = _write_star(tmp_path / "particles.star", [(str(stack), len(images), BOX, PIXEL_SIZE)])
+    return ParticleFiles(star, stack, images)
+
+
+@pytest.fixture
+def write_stack() -> Callable[..., Path]:
+    """``(path, images, pixel size) -> path``."""
+    return _write_stack
+
+
+@pytest.fixture
+def write_star() -> Callable[[Path, list[tuple[str, int, int, float]]], Path]:
+    """``(path, [(stack, images, box, pixel size) of each optics group]) -> path``."""
+    return _write_star
