@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +75,8 @@ def plan_groups(particles: Particles, options: OutlierParameters) -> list[Workin
         pixel_size = float(np.median(particles.pixel_size_angstrom[rows]))
         names = sorted({particles.optics_group_names[g] for g in np.unique(particles.optics_group[rows])})
         name = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        if options.method == "calibrated":
+            _check_box(int(box), pixel_size, radius)
         working = _working_box(int(box), pixel_size, radius, options)
         working_pixel = pixel_size * int(box) / working
         groups.append(
@@ -90,6 +93,18 @@ def plan_groups(particles: Particles, options: OutlierParameters) -> list[Workin
             )
         )
     return groups
+
+
+def _check_box(box: int, pixel_size: float, radius: float) -> None:
+    """Refuse boxes in which central and off-centre particles look alike: the margin must be a third of the radius."""
+    if box * pixel_size / 2 - radius >= radius / 3:
+        return
+    least, better = math.ceil(2 * (4 / 3) * radius / pixel_size), math.ceil(2 * 1.8 * radius / pixel_size)
+    raise InputError(
+        f"--radius {radius:g}: the images ({box} px = {box * pixel_size:.0f} Å) are too small for a particle of that "
+        f"radius, central and off-centre ones look alike; extract boxes of at least {least} px (better {better}), or "
+        f"give the radius that holds nearly all of the mass, at most {0.375 * box * pixel_size:.0f} Å here"
+    )
 
 
 def _decide_flip(particles: Particles, wish: str) -> tuple[bool, tuple[str, ...]]:
