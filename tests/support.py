@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import mrcfile
 import numpy as np
 
 
@@ -36,3 +39,51 @@ def blob_stack(
             labels.append(label)
     images = np.array(clean) + rng.normal(size=(len(clean), box, box))
     return images.astype(np.float32), np.array(labels, dtype=np.int8)
+
+
+def write_stack(path: Path, images: np.ndarray, pixel_size: float = 4.0) -> Path:
+    """Write images as an MRC stack with the field's own library, so that tests do not lean on our writer."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mrcfile.new(path, overwrite=True) as mrc:
+        mrc.set_data(images)
+        mrc.set_image_stack()
+        mrc.voxel_size = pixel_size
+    return path
+
+
+def write_project(
+    folder: Path,
+    images: np.ndarray,
+    *,
+    pixel_size: float = 4.0,
+    stacks: int = 2,
+    groups: tuple[tuple[float, int], ...] | None = None,
+) -> Path:
+    """Write a small RELION 3.1 project with ``stacks`` stacks and return its particles.star.
+
+    ``groups`` states (pixel size, box) of each optics group, one group a stack; by default all share one.
+    """
+    parts = np.array_split(np.arange(len(images)), stacks)
+    rows = []
+    for number, members in enumerate(parts):
+        name = f"Extract/job002/Movies/mic{number:03d}.mrcs"
+        write_stack(folder / name, images[members], pixel_size)
+        rows += [
+            f"{i + 1:06d}@{name} Movies/mic{number:03d}.mrc {100.5 + i} {200.25 + i} {number + 1 if groups else 1}"
+            for i in range(len(members))
+        ]
+    described = groups or ((pixel_size, images.shape[-1]),)
+    optics = [
+        f"opticsGroup{k + 1} {k + 1} 300.000000 2.700000 0.100000 {pixel:.6f} {box} 2"
+        for k, (pixel, box) in enumerate(described)
+    ]
+    star = folder / "Extract/job002/particles.star"
+    star.write_text(
+        "\n# version 30001\n\ndata_optics\n\nloop_\n_rlnOpticsGroupName #1\n_rlnOpticsGroup #2\n_rlnVoltage #3\n"
+        "_rlnSphericalAberration #4\n_rlnAmplitudeContrast #5\n_rlnImagePixelSize #6\n_rlnImageSize #7\n"
+        "_rlnImageDimensionality #8\n"
+        + "\n".join(optics)
+        + "\n\n\n# version 30001\n\ndata_particles\n\nloop_\n_rlnImageName #1\n_rlnMicrographName #2\n"
+        "_rlnCoordinateX #3\n_rlnCoordinateY #4\n_rlnOpticsGroup #5\n" + "\n".join(rows) + "\n\n"
+    )
+    return star

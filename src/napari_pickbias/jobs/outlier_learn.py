@@ -56,6 +56,7 @@ def learn(
     if len(rows) > parameters.fit_images:
         rows = np.sort(rng.choice(rows, parameters.fit_images, replace=False))
     sample = prepare_in_batches(particles, group, rows, +1)
+    _check_sample(sample, group)
     yield Progress("learn", 1, 3, f"{group.name}: deciding the contrast")
     sign, warnings = _decide_sign(sample, group, parameters.contrast)
     if parameters.method == "reference":
@@ -83,6 +84,17 @@ def learn(
         warnings + list(summary.pop("warnings")),
         summary,
     )
+
+
+def _check_sample(sample: NDArray[np.float32], group: WorkingGroup) -> None:
+    finite = np.isfinite(sample).all(axis=(1, 2))
+    images = np.where(finite[:, None, None], sample, 0.0)
+    # Cropping leaves rounding noise of about 1e-7 of the grey value on a constant image.
+    varied = images.std(axis=(1, 2)) > 1e-5 * np.abs(images).max(axis=(1, 2))
+    if not (finite & varied).any():
+        raise InputError(
+            f"{group.name}: all {len(sample)} images looked at are constant or hold NaN; check how they were extracted"
+        )
 
 
 def _decide_sign(sample: NDArray[np.float32], group: WorkingGroup, wish: str) -> tuple[int, list[str]]:
