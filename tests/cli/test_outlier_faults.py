@@ -179,8 +179,8 @@ def test_forbidden_directory(project: Path, capsys: pytest.CaptureFixture[str]) 
     code = main(["outliers", "--particles", STAR, "--radius", "36", "--out", "/sys/pickbias", "--quiet"])
     assert code == 2
     assert capsys.readouterr().err == (
-        "pickbias: /sys/pickbias: cannot be written: writing there is not permitted; choose another folder or change its "
-        "permissions\n"
+        "pickbias: /sys/pickbias: cannot be written: writing there is not permitted; choose another folder or change "
+        "its permissions\n"
     )
 
 
