@@ -1,7 +1,7 @@
 """The two on-disk forms of a ``.cs`` table: NumPy's structured arrays, and CSDAT column streams.
 
-CryoSPARC writes the NumPy form into job folders and exports; it needs nothing but NumPy here. The CSDAT form is what
-its client writes on request; reading it needs the client (``cryosparc-tools``).
+CryoSPARC writes the NumPy form into job folders and exports; the CSDAT form is what its client writes on request. Both
+are read without the client.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.records.atomic import atomic_path
+from pickbias_cryosparc import csdat
 
 Form = Literal["numpy", "csdat"]
 Rows = NDArray[Any]
 
-_NUMPY, _CSDAT, _OLD_CSDAT, _LFS = b"\x93NUMPY", b"\x95CSDAT", b"\x94CSDAT", b"version https://git-lfs"
+_NUMPY, _OLD_CSDAT, _LFS = b"\x93NUMPY", b"\x94CSDAT", b"version https://git-lfs"
 _LONGEST_HEADER = 10**8  # wide jobs have headers far beyond the 10 000 bytes that NumPy allows by default
 _BYTES_A_BLOCK = 1 << 25
 
@@ -60,8 +61,7 @@ def read_table(path: str | Path) -> Table:
     Raises
     ------
     InputError
-        When the file is missing, damaged, of another kind, or without uids; or of the CSDAT form while
-        ``cryosparc-tools`` is not installed.
+        When the file is missing, damaged, of another kind, or without uids.
     """
     path = Path(path)
     try:
@@ -69,7 +69,7 @@ def read_table(path: str | Path) -> Table:
             start = stream.read(32)
     except OSError as fault:
         raise InputError(f"{path}: cannot be opened ({fault.strerror}); check the path and its permissions") from None
-    if start.startswith(_CSDAT):
+    if start.startswith(csdat.MAGIC):
         rows, form = _read_csdat(path), "csdat"
     elif start.startswith(_NUMPY):
         rows, form = _read_numpy(path), "numpy"
@@ -98,7 +98,8 @@ def _read_numpy(path: Path) -> Rows:
     try:
         rows: Rows = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=_LONGEST_HEADER)
         return rows
-    except (ValueError, EOFError, OSError, SyntaxError, TypeError) as fault:
+    except Exception as fault:
+        # NumPy reads the header as Python text, so damage there shows as any of that language's errors.
         promised = _promised_rows(path)
         if promised is not None:
             n, size, there = promised
@@ -117,46 +118,17 @@ def _promised_rows(path: Path) -> tuple[int, int, int] | None:
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(stream, max_header_size=_LONGEST_HEADER)
             there = path.stat().st_size - stream.tell()
-    except (ValueError, OSError, SyntaxError, TypeError):
-        return None
+    except Exception:
+        return None  # the header is the damaged part
     n = int(shape[0]) if len(shape) == 1 else -1
     return (n, dtype.itemsize, there) if n >= 0 and not dtype.hasobject and there < n * dtype.itemsize else None
 
 
 def _read_csdat(path: Path) -> Rows:
-    dataset = _client_dataset(path)
     try:
-        loaded = dataset.load(str(path))
-    except Exception as fault:
-        # The client raises whatever its compiled reader met; each of them means that the file is damaged.
-        raise InputError(f"{path}: is damaged ({fault}); copy it again, or export the job again") from None
-    return _fixed(loaded)
-
-
-def _fixed(dataset: Any) -> Rows:
-    """Return a client's table as a structured array, its strings as UTF-8 bytes, as CryoSPARC stores them."""
-    columns: list[tuple[str, Rows]] = []
-    for name in dataset.fields():
-        values = np.asarray(dataset[name])
-        if values.dtype.hasobject:
-            encoded = [str(v).encode() for v in values]
-            values = np.array(encoded, f"S{max([1, *map(len, encoded)])}")
-        columns.append((name, values))
-    rows = np.empty(len(dataset), [(name, values.dtype, values.shape[1:]) for name, values in columns])
-    for name, values in columns:
-        rows[name] = values
-    return rows
-
-
-def _client_dataset(path: Path) -> Any:
-    try:
-        from cryosparc.dataset import Dataset
-    except ImportError:
-        raise InputError(
-            f"{path}: is a .cs file of the CSDAT form, which needs CryoSPARC's client; install it with "
-            "pip install 'napari-pickbias[cryosparc]', or save the file in NumPy format"
-        ) from None
-    return Dataset
+        return csdat.decode(path.read_bytes())
+    except (ValueError, TypeError) as fault:
+        raise InputError(f"{path}: is damaged: {fault}; copy it again, or export the job again") from None
 
 
 def write_table(path: str | Path, table: Table, keep: NDArray[np.bool_]) -> Path:
@@ -169,10 +141,7 @@ def write_table(path: str | Path, table: Table, keep: NDArray[np.bool_]) -> Path
     path = Path(path)
     with atomic_path(path) as temporary:
         if table.form == "csdat":
-            from cryosparc.dataset import CSDAT_FORMAT
-
-            dataset = _client_dataset(table.path).load(str(table.path))
-            dataset.mask(np.asarray(keep, bool)).save(str(temporary), format=CSDAT_FORMAT)
+            temporary.write_bytes(csdat.encode(table.rows[np.asarray(keep, bool)]))
         else:
             with temporary.open("wb") as stream:
                 _write_numpy(stream, table.rows, np.asarray(keep, bool))
