@@ -170,7 +170,8 @@ def _check_images(star: StarFile, table: Table, optics: Optics, images: ImageNam
         )
     if not bare.any():
         return []
-    return [f"{star.path}: {bare.sum()} image names have no number and @; the first image of each file is used"]
+    names = "1 image name" if bare.sum() == 1 else f"{bare.sum()} image names"
+    return [f"{star.path}: {names} without number and @; the first image of such a file is used"]
 
 
 def _stack_paths(star: StarFile, table: Table, images: ImageNames) -> list[Path]:
