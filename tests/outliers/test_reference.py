@@ -372,6 +372,7 @@ def test_detector_is_a_value() -> None:
             "box_px: no particle of radius 16.5 px passes in a box of 33 px (edge at 16.5 px);"
             " the box must be wider than twice the radius",
         ),
+        ({"stack_mean": np.nan}, "stack_mean: nan is not finite; leave damaged images out of the mean"),
         ({"kernel_px": 34}, "kernel_px: 34 does not fit a box of 33 px; give 1 to 33"),
         ({"points": 1}, "points: 1 pixels cannot be chosen from 1089; give 2 to 1089"),
         ({"points": 700, "cut_border": True}, "points: 700 pixels cannot be chosen from 625; give 2 to 625"),

@@ -259,6 +259,8 @@ class ReferenceDetector:
             raise InputError(f"dtype: {self.dtype} is not a precision of the filter; use float32 or float64")
         if not radius > 0:
             raise InputError(f"radius_px: {radius:g} is not a radius; give one above 0")
+        if not np.isfinite(self.stack_mean):
+            raise InputError(f"stack_mean: {self.stack_mean:g} is not finite; leave damaged images out of the mean")
         if not box / 2 < self._edge < np.inf:
             raise InputError(
                 f"box_px: no particle of radius {radius:g} px passes in a box of {box} px (edge at {self._edge:g} px);"
