@@ -21,7 +21,7 @@ class Calibration:
     noise, partial, multiple : float
         An image is kept when all three log-odds exceed these.
     surrogates : (n,) array
-        Sorted log-odds against noise of surrogate noise images; -inf for those that another test rejects.
+        Sorted log-odds against noise of surrogate noise images.
     """
 
     noise: float
@@ -30,7 +30,7 @@ class Calibration:
     surrogates: FloatArray
 
     def p_value(self, log_odds_noise: FloatArray) -> FloatArray:
-        """Return the share of surrogates that pass with at least this log-odds, never 0."""
+        """Return the share of surrogates with at least this log-odds, never 0."""
         above = len(self.surrogates) - np.searchsorted(self.surrogates, log_odds_noise, side="left")
         return np.asarray((above + 1) / (len(self.surrogates) + 1))
 
@@ -67,10 +67,10 @@ def calibrate(
     """
     each, _ = log_odds(log_joint)
     passing = (each[:, 1] > partial) & (each[:, 2] > multiple)
-    surrogates = np.sort(np.where(passing, each[:, 0], -np.inf))
-    allowed = int(np.floor(false_keep_rate * len(surrogates)))
-    threshold = surrogates[len(surrogates) - 1 - allowed]  # kept means strictly above
-    return Calibration(max(0.0, float(threshold)), partial, multiple, surrogates)
+    kept = np.sort(np.where(passing, each[:, 0], -np.inf))
+    allowed = int(np.floor(false_keep_rate * len(kept)))
+    threshold = kept[len(kept) - 1 - allowed]  # kept means strictly above
+    return Calibration(max(0.0, float(threshold)), partial, multiple, np.sort(each[:, 0]))
 
 
 def decide(each: FloatArray, calibration: Calibration) -> NDArray[np.int8]:

@@ -9,6 +9,7 @@ import scipy.fft
 import scipy.linalg
 from numpy.typing import NDArray
 
+from napari_pickbias.imaging.noise import masked_autocovariance, power_of_autocovariance
 from napari_pickbias.outliers.geometry import pixel_grid
 
 FloatArray = NDArray[np.float64]
@@ -66,37 +67,6 @@ def nuisance(box_px: int) -> FloatArray:
     return np.stack([np.ones(box_px**2), y.ravel(), x.ravel()], axis=1)
 
 
-def masked_autocovariance(
-    images: NDArray[np.floating], mask: NDArray[np.bool_], min_pairs: float = 20
-) -> tuple[FloatArray, FloatArray]:
-    """Mean autocovariance of the pixels under a mask, per lag.
-
-    Parameters
-    ----------
-    images : (m, d, d) array
-        Images whose mean is already taken off.
-    mask : (d, d) bool array
-    min_pairs : float
-        Lags with fewer pixel pairs are set to zero with no pairs.
-
-    Returns
-    -------
-    acf, pairs : (2d, 2d) arrays
-        Autocovariance and number of pixel pairs per lag (negative lags wrap around).
-    """
-    d = mask.shape[0]
-    shape = (2 * d, 2 * d)
-    weight = scipy.fft.rfft2(mask.astype(np.float64), shape)
-    pairs = np.rint(scipy.fft.irfft2(np.abs(weight) ** 2, shape))
-    power = np.zeros(weight.shape)
-    for start in range(0, len(images), 256):
-        block = scipy.fft.rfft2(np.where(mask, images[start : start + 256], 0), shape)
-        power += (block.real**2 + block.imag**2).sum(axis=0, dtype=np.float64)
-    total = scipy.fft.irfft2(power / len(images), shape)
-    enough = pairs > min_pairs
-    return np.where(enough, total / np.maximum(pairs, 1), 0.0), np.where(enough, pairs, 0.0)
-
-
 def isotropic(acf: FloatArray, pairs: FloatArray) -> FloatArray:
     """Average an autocovariance over directions, weighted by pixel pairs, and lay it out on the lag grid again.
 
@@ -117,24 +87,10 @@ def isotropic(acf: FloatArray, pairs: FloatArray) -> FloatArray:
     return np.interp(length, nodes[order], values[order], right=0.0)
 
 
-def regular_autocovariance(acf: FloatArray, floor: float = 0.02) -> FloatArray:
-    """Make a measured autocovariance a valid one: Hann lag window (zero at lag d), spectrum floored.
-
-    Parameters
-    ----------
-    acf : (2d, 2d) array
-    floor : float
-        Smallest allowed power, as a share of the median of the spectrum.
-    """
-    n = acf.shape[0]
-    lag = np.fft.fftfreq(n, 1 / n)
-    length = np.hypot(lag[:, None], lag[None])
-    window = np.where(length < n / 2, 0.5 + 0.5 * np.cos(2 * np.pi * length / n), 0.0)
-    power = scipy.fft.fft2(acf * window).real
-    middle = np.median(power)
-    if not middle > 0:
-        middle = np.abs(power).mean()
-    return np.asarray(scipy.fft.ifft2(np.maximum(power, floor * middle)).real)
+def regular_autocovariance(acf: FloatArray) -> FloatArray:
+    """Make a measured (2d, 2d) autocovariance a valid one: Hann lag window (zero at lag d), spectrum floored at 2 %."""
+    power = power_of_autocovariance(acf, taper_px=acf.shape[0] / 2, floor=0.02)
+    return np.asarray(scipy.fft.irfft2(power, acf.shape))
 
 
 def covariance_matrix(acf: FloatArray) -> FloatArray:
@@ -161,25 +117,60 @@ def noise_model(acf: FloatArray, ridge: float = 1e-3) -> NoiseModel:
     return NoiseModel(acf, np.tril(lower), inverse)
 
 
-def ring_trend(images: NDArray[np.floating], mask: NDArray[np.bool_]) -> FloatArray:
-    """Return the (d, d) constant plus gradient that fits the mean image of a stack under ``mask`` best."""
+def detrended(images: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Take off every image the constant and linear gradient that fit its pixels under ``mask`` best."""
     d = mask.shape[0]
     N = nuisance(d)
-    inside = mask.ravel()
-    mean = np.asarray(images).mean(axis=0, dtype=np.float64).ravel()
-    return np.asarray(N @ np.linalg.lstsq(N[inside], mean[inside], rcond=None)[0]).reshape(d, d)
+    flat = np.asarray(images).reshape(len(images), -1)
+    fit = np.linalg.pinv(N[mask.ravel()])
+    coefficients = flat[:, mask.ravel()] @ fit.T.astype(flat.dtype)
+    return np.asarray(flat - coefficients @ N.T.astype(flat.dtype), np.float32).reshape(images.shape)
 
 
-def estimate_noise(images: NDArray[np.floating], mask: NDArray[np.bool_]) -> NoiseModel:
+def detrending_loss(acf: FloatArray, mask: NDArray[np.bool_], pairs: FloatArray) -> FloatArray:
+    """Return by how much detrending under ``mask`` lowers the mean masked autocovariance, per lag.
+
+    With the orthonormal trends q_k under the mask, noise of covariance S turns into P S P, P = I - Q Q'; its mean over
+    pixel pairs at one lag differs from ``acf`` by correlations of q_k with S q_k and with each other.
+
+    Parameters
+    ----------
+    acf : (2d, 2d) array
+        Autocovariance of the noise before detrending.
+    mask : (d, d) bool array
+    pairs : (2d, 2d) array
+        Pixel pairs per lag.
+    """
+    d, shape = mask.shape[0], acf.shape
+    q = np.zeros((3, d, d))
+    q[:, mask] = np.linalg.qr(nuisance(d)[mask.ravel()])[0].T
+    spectrum_q = scipy.fft.rfft2(q, shape)
+    c = scipy.fft.irfft2(spectrum_q * scipy.fft.rfft2(acf), shape)[:, :d, :d] * mask
+    spectrum_c = scipy.fft.rfft2(c, shape)
+    both = np.einsum("kyx,lyx->kl", q, c)
+    loss = 2 * (spectrum_q * spectrum_c.conj()).real.sum(axis=0)
+    loss -= np.einsum("kyx,kl,lyx->yx", spectrum_q, both, spectrum_q.conj()).real
+    total = scipy.fft.irfft2(loss, shape)
+    return np.asarray(np.where(pairs > 0, total / np.maximum(pairs, 1), 0.0))
+
+
+def estimate_noise(images: NDArray[np.floating], mask: NDArray[np.bool_], corrections: int = 5) -> NoiseModel:
     """Estimate the noise model of a stack from the pixels under ``mask`` (its background ring).
 
     Parameters
     ----------
     images : (m, d, d) array
-        Particle images; what they have in common of a constant and a gradient is taken off here.
+        Particle images, :func:`detrended` under the same mask: constants and gradients of single images must not
+        count as noise, since every image is judged up to its own.
     mask : (d, d) bool array
         Background pixels.
+    corrections : int
+        Fixed-point steps that give back what detrending took from the noise itself.
     """
-    trend = ring_trend(images, mask)
-    acf, pairs = masked_autocovariance(images - trend.astype(images.dtype), mask)
-    return noise_model(regular_autocovariance(isotropic(acf, pairs)))
+    measured, pairs = masked_autocovariance(images, mask, mean=0.0)
+    pairs = np.where(pairs > 20 * len(images), pairs / len(images), 0.0)
+    measured = isotropic(measured, pairs)
+    acf = measured
+    for _ in range(corrections):
+        acf = measured + isotropic(detrending_loss(acf, mask, pairs), pairs)
+    return noise_model(regular_autocovariance(acf))

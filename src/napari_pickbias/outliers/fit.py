@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pickbias.outliers import evidence as ev
-from napari_pickbias.outliers.covariance import NoiseModel, estimate_noise, ring_trend
+from napari_pickbias.outliers.covariance import NoiseModel, detrended, estimate_noise
 from napari_pickbias.outliers.geometry import Geometry
 from napari_pickbias.outliers.operators import Operators, ParticleModel, build_operators
 from napari_pickbias.outliers.template import Factors, first_profile, learn_factors, no_factors, update_profile
@@ -29,7 +29,6 @@ class Fitted:
     model: ParticleModel
     operators: Operators
     tables: ev.Tables
-    trend: FloatArray
 
 
 def filter_outputs(images: NDArray[np.floating], operators: Operators) -> NDArray[np.float32]:
@@ -87,8 +86,7 @@ def fit_model(
     """
     R = geometry.radius_px
     ring = geometry.ring()
-    trend = ring_trend(images, ring)
-    x = images - trend.astype(np.float32)
+    x = detrended(images, ring)
     profile, contrast = first_profile(x, ring, R)
     n_bins = int(np.ceil(2 * np.sqrt(2) * (geometry.box_px / 2 + R) / (ev.KAPPA_BIN * R))) + 1
     model = ParticleModel(
@@ -111,7 +109,7 @@ def fit_model(
         quiet = P[:, ev.KEEP] + P[:, ev.NOISE] > 0.5
         if quiet.sum() >= 50:
             noise = estimate_noise(x[quiet], ring)
-    return Fitted(noise, model, operators, tables, trend), contrast
+    return Fitted(noise, model, operators, tables), contrast
 
 
 def _first_scale(x: NDArray[np.float32], operators: Operators) -> float:
@@ -154,7 +152,13 @@ def _maximise(
         profile = model.profile
     mean_centre = weights @ operators.geometry.centres[:c]
     factors: Factors = learn_factors(
-        images, noise.draw(len(images), rng), mean_centre, amplitude / max(median, 1e-6), profile, R, counts
+        images,
+        detrended(noise.draw(len(images), rng), geometry.ring()),
+        mean_centre,
+        amplitude / max(median, 1e-6),
+        profile,
+        R,
+        counts,
     )
     if operators.e0 < LOW_SIGNAL:
         prior = FIXED_PRIOR
