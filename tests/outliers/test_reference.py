@@ -369,8 +369,8 @@ def test_detector_is_a_value() -> None:
         ({"radius_px": 0}, "radius_px: 0 is not a radius; give one above 0"),
         (
             {"radius_px": 16.5},
-            "box_px: no particle of radius 16.5 px passes in a box of 33 px (edge at 16.5 px);"
-            " the box must be wider than twice the radius",
+            "radius_px: no particle of radius 16.5 px passes in a box of 33 px (edge at 16.5 px);"
+            " give a smaller radius or extract larger boxes",
         ),
         ({"stack_mean": np.nan}, "stack_mean: nan is not finite; leave damaged images out of the mean"),
         ({"kernel_px": 34}, "kernel_px: 34 does not fit a box of 33 px; give 1 to 33"),
