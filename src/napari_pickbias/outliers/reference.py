@@ -263,8 +263,8 @@ class ReferenceDetector:
             raise InputError(f"stack_mean: {self.stack_mean:g} is not finite; leave damaged images out of the mean")
         if not box / 2 < self._edge < np.inf:
             raise InputError(
-                f"radius_px: no particle of radius {radius:g} px passes in a box of {box} px (edge at {self._edge:g} px)"
-                "; give a smaller radius or extract larger boxes"
+                f"radius_px: no particle of radius {radius:g} px passes in a box of {box} px"
+                f" (edge at {self._edge:g} px); give a smaller radius or extract larger boxes"
             )
         if not 1 <= self._kernel <= box:
             raise InputError(f"kernel_px: {self._kernel} does not fit a box of {box} px; give 1 to {box}")
