@@ -91,7 +91,8 @@ def _texts(offsets: NDArray[np.uint64], heap: bytes, name: str) -> NDArray[np.by
 def encode(rows: NDArray[Any]) -> bytes:
     """Return a structured array as the content of a CSDAT file, without compression."""
     heap, offsets = bytearray(b"\0"), {b"": 0}
-    fields, parts = [], []
+    fields: list[list[Any]] = []
+    parts: list[bytes] = []
     for name in rows.dtype.names or ():
         column = np.ascontiguousarray(rows[name])
         if column.dtype.kind == "S":
@@ -119,7 +120,7 @@ def lz4_block(block: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     unpacks to another size.
     """
     out = np.empty(size, np.uint8)
-    if _unpack(block, out) != size:
+    if int(_unpack(block, out)) != size:
         raise ValueError("a packed column is damaged")
     return out
 

@@ -175,7 +175,7 @@ def _locations(group: Group, micrograph_y: MicrographY, strip_uids: bool) -> dic
     found: dict[str, Any] = {}
     names = micrograph_names(group)
     if names is not None:
-        found["rlnMicrographName"] = np.array([_stripped(n) for n in names]) if strip_uids else names
+        found["rlnMicrographName"] = np.array([stripped(n) for n in names]) if strip_uids else names
     places = coordinates(group)
     if places is not None:
         height = group.column("location/micrograph_shape")[:, 0].astype(np.float64)
@@ -184,7 +184,8 @@ def _locations(group: Group, micrograph_y: MicrographY, strip_uids: bool) -> dic
     return found
 
 
-def _stripped(name: str) -> str:
+def stripped(name: str) -> str:
+    """Return a micrograph's name without the uid prefix that CryoSPARC gives to files."""
     path = PurePosixPath(name)
     stem = path.name
     while UID_PREFIX.match(stem):  # a re-imported micrograph has it twice
