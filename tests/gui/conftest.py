@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from napari_pickbias.records import StackWriter
+from napari_pickbias.runs import outliers as outlier_runs
 
 BOX, PIXEL_SIZE, RADIUS = 32, 4.0, 40.0
 
@@ -45,12 +46,12 @@ def _blob(shift_y: float = 0.0, shift_x: float = 0.0, box: int = BOX) -> np.ndar
 
 
 def _make_images(rng: np.random.Generator, count: int = 400) -> np.ndarray:
-    """Half of them centred particles, then pure noise, then particles far off the middle."""
+    """Half of them centred particles, then pure noise, then particles cut by the box's edge."""
     noise = rng.normal(0, 1.0, (count, BOX, BOX))
     for i in range(count // 2):
         noise[i] += _blob(*rng.normal(0, 1, 2))
     for i in range(3 * count // 4, count):
-        noise[i] += _blob(13, 13)
+        noise[i] += _blob(9, 4)
     return noise.astype(np.float32)
 
 
@@ -94,3 +95,14 @@ def write_stack() -> Callable[..., Path]:
 def write_star() -> Callable[[Path, list[tuple[str, int, int, float]]], Path]:
     """``(path, [(stack, images, box, pixel size) of each optics group]) -> path``."""
     return _write_star
+
+
+@pytest.fixture
+def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report of one word: drawing the real one takes longer than everything else."""
+
+    def write(result: object, summary: object, directory: Path, report_name: str = "report") -> dict[str, Path]:
+        (directory / "report.html").write_text("report", encoding="utf-8")
+        return {"html": directory / "report.html"}
+
+    monkeypatch.setattr(outlier_runs, "write_outlier_report", write)

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_pickbias.jobs.outliers import OutlierResult
-from napari_pickbias.report.outlier_figures import micrograph_panel, score_panel, verdict_panel
+from napari_pickbias.report.outliers import outlier_panels
 from napari_pickbias.report.palette import Theme
 from napari_pickbias.report.panels import PANEL_WIDTH, Panel
 
@@ -36,15 +36,9 @@ class FigureWindow(QWidget):
         outer = QVBoxLayout(self)
         outer.addWidget(self.tabs)
         colours = theme_of(theme)
-        for panel in panels_of(result):
+        for panel in outlier_panels(result):
             self.tabs.addTab(_page(panel, colours), panel.title)
         self.resize(round(PANEL_WIDTH * _PIXELS_AN_INCH) + 60, 760)
-
-
-def panels_of(result: OutlierResult) -> list[Panel]:
-    """Return the figures worth a tab; those that the data cannot give are left out."""
-    found = (score_panel(result), verdict_panel(result), micrograph_panel(result))
-    return [panel for panel in found if panel is not None]
 
 
 def theme_of(name: str) -> Theme:

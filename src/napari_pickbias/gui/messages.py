@@ -45,8 +45,11 @@ def counts_html(counts: Mapping[str, int]) -> str:
 
 def notes_html(expected_fdr: float | None, warnings: Sequence[str]) -> str:
     """Return the share of false particles expected among the kept, and what the run warned of."""
-    lines = [] if expected_fdr is None else [f"Expected among the kept: {expected_fdr:.1%} that should not be."]
-    lines += [f"Note: {html.escape(in_widget_words(text))}" for text in warnings]
+    lines = []
+    if expected_fdr is not None:
+        share = f"{expected_fdr:.1%}" if expected_fdr >= 0.001 else "below 0.1%"
+        lines.append(f"Expected share of wrong ones among the kept: {share}.")
+    lines += [f"Note: {html.escape(in_widget_words(text), quote=False)}" for text in warnings]
     return "<br>".join(lines)
 
 

@@ -16,9 +16,10 @@ from napari_pickbias.outliers.verdicts import REASONS
 from napari_pickbias.report.palette import REASON_COLORS
 
 OURS = "pickbias_result"
-"""Key in a layer's metadata that marks it as made here: a new run replaces such layers, and no others."""
-EXAMPLES_SHOWN = 6
-_LABELLED = 50_000
+"""Key in a layer's metadata that marks it as made here; its value is the particle file, or :data:`GALLERY`."""
+GALLERY = "gallery"
+EXAMPLES_SHOWN = 5
+LABELLED = 50_000
 """Up to so many particles carry their verdict as text; napari formats all texts at once."""
 
 
@@ -38,19 +39,24 @@ def result_layers(
     result : OutlierResult or None
         For averages and examples; None where the run had been finished before.
     """
-    layers = [verdict_layer(layer, table, radius_angstrom) for layer in particles]
+    layers = []
+    for layer in particles:
+        circles = verdict_layer(layer, table, radius_angstrom)
+        layers.append(circles)
+        if layer[0].shape[0] <= LABELLED:
+            layers.append(verdict_text_layer(layer, circles[1]["features"]))
     if result is not None:
-        first = particles[0]
-        left = first[0].shape[2] * first[1]["scale"][2] * 1.2
-        top = 0.0
-        for number, group in enumerate(result.groups):
+        side = max(stack.shape[2] * options["scale"][2] for stack, options, _ in particles)
+        corner = (0.0, 1.5 * side)
+        for group in result.groups:
             name = "averages and examples" + (f" ({group.group.name})" if len(result.groups) > 1 else "")
             members = np.isin([e.row for e in result.examples], group.group.rows)
             examples = [e for e, inside in zip(result.examples, members, strict=True) if inside]
-            made = gallery_layers(group, examples, name, (top, left))
+            made = gallery_layers(group, examples, name, corner)
             layers += made
-            if number + 1 < len(result.groups) and made:
-                top += made[0][0].shape[0] * made[0][1]["scale"][0] * 1.1
+            if made:
+                canvas, shown, _ = made[0]
+                corner = (corner[0] + canvas.shape[0] * shown["scale"][0] + 0.2 * side, corner[1])
     return layers
 
 
@@ -82,17 +88,42 @@ def verdict_layer(particles: LayerData, table: pd.DataFrame, radius_angstrom: fl
         "size": 2 * radius_angstrom / pixel if radius_angstrom else 0.6 * box,
         "face_color": "transparent",
         "border_color": "reason",
-        "border_color_cycle": {name: REASON_COLORS[name] for name in REASONS},
+        "border_color_cycle": dict(REASON_COLORS),
         "border_width": 0.04,
-        "scale": options["scale"],
-        "units": options["units"],
-        "axis_labels": options["axis_labels"],
-        "metadata": {OURS: metadata["source"]},
+        **_same_place(options),
     }
-    if count <= _LABELLED:
-        form = "{reason}  {score:.1f}" if "score" in features else "{reason}"
-        show["text"] = {"string": form, "size": 11, "color": "white", "anchor": "upper_left"}
     return place, show, "points"
+
+
+def verdict_text_layer(particles: LayerData, features: pd.DataFrame) -> LayerData:
+    """Return the verdict in words above every particle; ``features`` are those of its circle."""
+    stack, options, _ = particles
+    count, box, _ = stack.shape
+    strip = box / 4
+    place = np.column_stack([np.arange(count), np.full(count, -0.45 * strip), np.full(count, 0.08 * box)])
+    scored = "score" in features
+    side = box * options["scale"][1]
+    show = {
+        "name": f"{options['name']}: verdict in words",
+        "features": features[["row", "reason", *(["score"] if scored else [])]],
+        "size": 0.12 * box,
+        "face_color": "reason",
+        "face_color_cycle": dict(REASON_COLORS),
+        "border_width": 0,
+        "text": {
+            "string": "{reason}  {score:.1f}" if scored else "{reason}",
+            "translation": (0.0, 0.25 * strip, 0.12 * box),
+            **_label_text(side),
+        },
+        **_same_place(options),
+    }
+    return place, show, "points"
+
+
+def _same_place(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what lays a layer over the particles with ``options``, and marks it as a result."""
+    metadata = {OURS: options["metadata"]["source"]}
+    return {name: options[name] for name in ("scale", "translate", "units", "axis_labels")} | {"metadata": metadata}
 
 
 def gallery_layers(
@@ -100,26 +131,36 @@ def gallery_layers(
 ) -> list[LayerData]:
     """Return one picture, a row for each reason: the average, then examples drawn at random; and the rows' labels.
 
-    ``corner`` is y, x of its upper left in Å. Each picture has its own grey scale: an average of many images would
-    vanish beside the noise of one.
+    ``corner`` is y, x in Å where the first picture begins; the row's label stands above it. Each picture has its own
+    grey scale: an average of many images would vanish beside the noise of one.
     """
     side, pixel = group.group.working_box_px, group.group.working_pixel_size_angstrom
     reasons = [reason for reason in REASONS if reason in group.sums]
     if not reasons:
         return []
-    pitch = side + max(1, side // 16)
-    canvas = np.zeros((len(reasons) * pitch, (EXAMPLES_SHOWN + 1) * pitch), np.float32)
+    gap, strip = max(1, side // 16), max(4, side // 4)  # the strip above each row holds its label
+    high, wide = side + strip, side + gap
+    canvas = np.zeros((len(reasons) * high, (EXAMPLES_SHOWN + 1) * wide - gap), np.float32)
     for line, reason in enumerate(reasons):
         sums = group.sums[reason]
         pictures = [sums.image / sums.count, *(e.image for e in examples if e.reason == reason)]
         for column, picture in enumerate(pictures[: EXAMPLES_SHOWN + 1]):
-            y, x = line * pitch, column * pitch
+            y, x = line * high + strip, column * wide
             canvas[y : y + side, x : x + side] = _grey(picture)
-    metadata = {OURS: "gallery", "reasons": reasons}
-    shared = {"scale": (pixel, pixel), "translate": corner, "units": "angstrom", "metadata": metadata}
-    counts = [group.sums[reason].count for reason in reasons]
-    labels = pd.DataFrame({"label": [f"{r}: {n:,}" for r, n in zip(reasons, counts, strict=True)]})
-    places = np.array([[line * pitch + 0.06 * side, 0.06 * side] for line in range(len(reasons))])
+    colors = [REASON_COLORS[reason] for reason in reasons]
+    texts = [f"{reason}: average of {group.sums[reason].count:,}, and examples" for reason in reasons]
+    places = np.array([[line * high + 0.55 * strip, 0.08 * side] for line in range(len(reasons))])
+    shared = {
+        "scale": (pixel, pixel),
+        "translate": (corner[0] - strip * pixel, corner[1]),
+        "units": "angstrom",
+        "metadata": {OURS: GALLERY, "reasons": reasons},
+    }
+    text = {
+        "string": "{label}",
+        "translation": (0.25 * strip, 0.12 * side),
+        **_label_text(side * pixel),
+    }
     return [
         (canvas, {**shared, "name": name, "contrast_limits": (0.0, 1.0), "colormap": "gray"}, "image"),
         (
@@ -127,20 +168,20 @@ def gallery_layers(
             {
                 **shared,
                 "name": f"{name}: labels",
-                "features": labels,
-                "size": 0.05 * side,
-                "face_color": [REASON_COLORS[reason] for reason in reasons],
+                "features": pd.DataFrame({"label": texts}),
+                "size": 0.12 * side,
+                "face_color": colors,
                 "border_width": 0,
-                "text": {
-                    "string": "{label}",
-                    "size": 11,
-                    "color": [REASON_COLORS[reason] for reason in reasons],
-                    "anchor": "upper_left",
-                },
+                "text": text,
             },
             "points",
         ),
     ]
+
+
+def _label_text(side_angstrom: float) -> dict[str, Any]:
+    """Return how labels look: they grow with the images that they stand above."""
+    return {"size": 0.1 * side_angstrom, "scaling": True, "anchor": "upper_left", "color": "white"}
 
 
 def _grey(picture: NDArray[Any]) -> NDArray[np.float32]:

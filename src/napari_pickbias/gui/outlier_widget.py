@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QScro
 from napari_pickbias.errors import InputError
 from napari_pickbias.gui.messages import counts_html, in_widget_words, notes_html, time_left
 from napari_pickbias.gui.outlier_form import OutlierForm
-from napari_pickbias.gui.outlier_layers import OURS
+from napari_pickbias.gui.outlier_layers import GALLERY, OURS
 from napari_pickbias.gui.outlier_work import Order, Outcome, outlier_steps
 from napari_pickbias.gui.worker import Ended, Messages, start_job
 from napari_pickbias.jobs.progress import Progress
@@ -252,8 +252,11 @@ class OutlierWidget(QWidget):
         if not any(layer.metadata.get("source") == source for layer in layers):
             for data in outcome.particles:
                 layers.append(Layer.create(*data))
+        for old in [layer for layer in layers if layer.metadata.get(OURS) in (source, GALLERY)]:
+            layers.remove(old)
         for data in outcome.layers:
-            for old in [old for old in layers if old.name == data[1]["name"] and OURS in old.metadata]:
-                layers.remove(old)
             layers.append(Layer.create(*data))
+        # The image keeps the selection: a click on selected points would move a verdict's circle.
+        shown = [layer for layer in layers if layer.metadata.get("source") == source]
+        layers.selection.active = shown[0]
         self.viewer.reset_view()

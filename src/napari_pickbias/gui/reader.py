@@ -102,12 +102,15 @@ def particle_layers(
     boxes = np.asarray(particles.images.box_sizes)
     key = np.stack([boxes, np.round(particles.pixel_size_angstrom * 1e4).astype(np.int64)], axis=1)
     unique, inverse = np.unique(key, axis=0, return_inverse=True)
-    layers = []
+    layers: list[LayerData] = []
+    top = 0.0
     for index, (box, _) in enumerate(unique):
         rows = np.flatnonzero(inverse.ravel() == index)
         pixel = float(np.median(particles.pixel_size_angstrom[rows]))
         name = Path(path).stem + (f" ({box} px, {pixel:.4g} Å/px)" if len(unique) > 1 else "")
-        layers.append(_layer(path, particles, rows, int(box), pixel if known else None, name, lazy))
+        stack, options, kind = _layer(path, particles, rows, int(box), pixel if known else None, name, lazy)
+        layers.append((stack, options | {"translate": (0.0, top, 0.0)}, kind))
+        top += 1.4 * int(box) * pixel  # images of different boxes stand below each other
     return layers
 
 

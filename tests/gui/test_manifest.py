@@ -1,0 +1,86 @@
+"""The manifest: found by napari, sound, and in step with the code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from npe2 import PluginManifest
+
+import napari_pickbias
+from napari_pickbias.gui.preferences import DEFAULTS, PLUGIN, preference, threads
+
+ROOT = Path(__file__).resolve().parents[2]
+MANIFEST = Path(napari_pickbias.__file__).with_name("napari.yaml")
+
+
+@pytest.fixture(scope="module")
+def manifest() -> PluginManifest:
+    return PluginManifest.from_distribution(PLUGIN)
+
+
+def test_the_top_level_manifest_is_the_packages_own() -> None:
+    link = ROOT / "napari.yaml"
+    assert not link.readlink().is_absolute()
+    assert link.resolve() == MANIFEST.resolve()
+
+
+def test_the_distribution_announces_the_manifest(manifest: PluginManifest) -> None:
+    assert manifest.display_name == "PickBias"
+    assert manifest.model_dump() | {"package_metadata": None} == (
+        PluginManifest.from_file(MANIFEST).model_dump() | {"package_metadata": None}
+    )
+
+
+@pytest.mark.gui
+def test_npe2_finds_the_manifest_sound_with_all_its_imports() -> None:
+    code = "import sys; from npe2.cli import main; sys.argv = ['npe2', 'validate', '--imports', sys.argv[1]]; main()"
+    run = subprocess.run([sys.executable, "-c", code, str(MANIFEST)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "valid" in run.stdout
+
+
+def test_every_command_in_a_menu_or_widget_exists(manifest: PluginManifest) -> None:
+    contributions = manifest.contributions
+    commands = {command.id for command in contributions.commands}
+    offered = (contributions.widgets, contributions.readers, contributions.sample_data)
+    used = {item.command for items in offered for item in items or []}
+    menus = [item for items in contributions.menus.values() for item in items]
+    used |= {item.command for item in menus if hasattr(item, "command")}
+    assert used == commands
+    assert {item.submenu for item in menus if hasattr(item, "submenu")} == {s.id for s in contributions.submenus}
+
+
+def test_readers_ask_for_particle_files_only(manifest: PluginManifest) -> None:
+    (reader,) = manifest.contributions.readers
+    assert sorted(reader.filename_patterns) == ["*.cs", "*.mrcs", "*.star"]
+
+
+def test_preferences_and_code_have_the_same_defaults_and_every_number_has_bounds(manifest: PluginManifest) -> None:
+    found: dict[str, dict[str, object]] = {}
+    for section, configuration in manifest.contributions.configurations.items():
+        for name, field in configuration.properties.items():
+            found.setdefault(section, {})[name] = field.default
+            if field.python_type in (int, float):
+                assert field.minimum is not None, name
+                assert field.maximum is not None, name
+                assert field.minimum <= field.default <= field.maximum
+    assert found == DEFAULTS
+
+
+def test_preferences_are_read_from_napari(plugin_settings, npe2pm) -> None:
+    npe2pm.register(PluginManifest.from_distribution(PLUGIN))
+    from napari.settings import get_plugin_settings
+
+    settings = get_plugin_settings(PLUGIN)
+    settings.particles.radius = 77.5
+    settings.outliers.threads = 3
+    assert preference("particles", "radius") == 77.5
+    assert threads() == 3
+
+
+def test_without_a_registered_plugin_the_defaults_hold(plugin_settings, npe2pm) -> None:
+    assert preference("outliers", "false_keep_percent") == 1.0
+    assert threads() >= 1
