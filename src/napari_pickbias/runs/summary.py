@@ -70,3 +70,9 @@ def build_summary(
 def write_summary(target: Path, summary: Mapping[str, Any]) -> None:
     """Write ``summary.json`` whole or not at all."""
     write_text(target, json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Return the ``summary.json`` of a finished run."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,52 @@
+"""``pickbias simulate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from napari_pickbias.cli.drive import drive
+from napari_pickbias.cli.options import allowed_cores, build, model_options, run_options
+from napari_pickbias.errors import InputError
+
+
+@click.group("simulate", short_help="Make data with known truth.")
+def command() -> None:
+    """Make data with known truth, to try a pipeline on."""
+
+
+def _model() -> Any:
+    from napari_pickbias.jobs.simulate import SimulateParticlesParameters
+
+    return SimulateParticlesParameters
+
+
+@command.command("particles")
+@click.option("--noise", default="white", show_default=True, metavar="white|coloured|like:FILE", help="Noise.")
+@click.option("--ctf/--no-ctf", default=True, help="Apply a CTF with random defocus.  [default: ctf]")
+@run_options
+@model_options(_model(), skip={"noise", "ctf"})
+def particles(
+    noise: str, out: str, threads: int | None, overwrite: bool, resume: bool, quiet: bool, **values: Any
+) -> None:
+    """Make a particle stack: particles.star, particles.mrcs and truth.star in DIR."""
+    like = noise.removeprefix("like:") if noise.startswith("like:") else None
+    if like == "" or (like is None and noise not in ("white", "coloured")):
+        raise InputError(f"--noise {noise}: give white, coloured, or like:FILE with a micrograph or stack")
+    parameters = build(_model(), {**values, "noise": "like" if like else noise})
+    from napari_pickbias.runs.simulate import run_simulate_particles
+
+    job = run_simulate_particles(
+        parameters,
+        out,
+        noise_like=like,
+        threads=threads or allowed_cores(),
+        overwrite=overwrite,
+        resume=resume,
+    )
+    run = drive(job, quiet=quiet)
+    if not quiet:
+        made = ", ".join(f"{count} {kind}" for kind, count in run.summary["results"]["by_kind"].items() if count)
+        click.echo(f"made {run.summary['results']['particles']} particle images: {made}")
+        click.echo(f"particles: {run.files['particles']}")

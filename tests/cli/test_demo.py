@@ -1,0 +1,34 @@
+"""`pickbias demo`: the main job on embedded data, with the truth beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from napari_pickbias.cli.main import main
+
+
+def test_the_demo_ends_with_a_report_that_agrees_with_the_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--quick", "--out", "demo"]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1] == "report: demo/report.html"
+    found = json.loads(Path("demo/summary.json").read_text())["results"]["outliers"]
+    kinds = found["by_kind"]
+    assert sum(line["particles"] for line in kinds.values()) == 1200
+    # SEEDS
+    assert kinds["inlier"]["kept_fraction"] > 0.94
+    assert kinds["noise"]["kept_fraction"] < 0.06
+    assert kinds["partial"]["kept_fraction"] < 0.1
+    assert kinds["multiple"]["kept_fraction"] < 0.4
+    assert found["junk_after"] < 0.06 < 0.3 < found["junk_before"]
+    html = Path("demo/report.html").read_text()
+    assert f"{kinds['inlier']['kept']:,}" in html
+    assert Path("demo/outliers/kept.star").exists()
+    assert main(["demo", "--quick", "--out", "demo", "--resume"]) == 0
+    assert main(["demo", "--quick", "--out", "demo", "--quiet"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
