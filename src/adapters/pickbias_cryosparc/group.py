@@ -349,10 +349,12 @@ def _partners_by_name(path: Path) -> list[Table]:
     wanted = kind[1] if len(kind) > 1 else "particles"
     found = [p for p in sorted(path.parent.glob(f"*passthrough_{wanted}.cs")) if p != path]
     found += [p for p in sorted(path.parent.glob("*passthrough_particles.cs")) if p != path and p not in found]
-    uids = None
-    for candidate in found if "passthrough" not in path.name else []:
+    if not found or "passthrough" in path.name:
+        return []
+    uids = np.sort(read_table(path).rows["uid"])
+    for candidate in found:
         table = read_table(candidate)
-        uids = np.unique(read_table(path).rows["uid"]) if uids is None else uids
-        if np.isin(uids, table.rows["uid"]).all():
+        theirs = np.sort(table.rows["uid"])
+        if np.array_equal(uids, theirs) or np.isin(uids, theirs).all():
             return [table]
     return []

@@ -51,19 +51,22 @@ def find_images(group: Group) -> ImageFiles:
     """
     file_index, unique = pd.factorize(group.column("blob/path").astype(object))
     texts = [os.fsdecode(bytes(u)) for u in unique]
-    names = []
-    for number, text in enumerate(texts):
-        row = int(np.argmax(file_index == number)) + 1
-        if not text:
-            raise InputError(
-                f"{group.path}: 'blob/path' of row {row} is empty; give an extraction or import job's file"
-            )
-        names.append(contained(text, f"{group.path}: 'blob/path' of row {row}"))
+    names = [_inside(group, file_index, number, text) for number, text in enumerate(texts)]
     if any(text.startswith(">") for text in texts):
         base, tried = group.folder, tuple[Path, ...]()
     else:
         base, tried = _project_folder(group.folder, names[0])
     return ImageFiles(tuple(names), tuple(base / n for n in names), file_index.astype(np.int64), base, tried)
+
+
+def _inside(group: Group, file_index: NDArray[np.int64], number: int, text: str) -> PurePosixPath:
+    try:
+        return contained(text, "")
+    except InputError:
+        row = int(np.argmax(file_index == number)) + 1  # looked for only now: there may be 10⁵ files
+    if not text:
+        raise InputError(f"{group.path}: 'blob/path' of row {row} is empty; give an extraction or import job's file")
+    return contained(text, f"{group.path}: 'blob/path' of row {row}")
 
 
 def _project_folder(folder: Path, name: PurePosixPath) -> tuple[Path, tuple[Path, ...]]:
