@@ -299,8 +299,10 @@ def _gather(path: Path, files: Mapping[str, Path | None]) -> PickLists:
             f"{path}: none of the {len(files)} coordinate files it names is there; looked in {tried(path)}; "
             "run in the RELION project's folder"
         )
-    notes = [f"{path}: {len(absent)} of {len(files)} micrographs have no coordinate file ({absent[0]} ...)"]
-    return PickLists(picks, tuple(notes if absent else ()))
+    if not absent:
+        return PickLists(picks)
+    note = f"{path}: {len(absent)} of {len(files)} micrographs have no coordinate file ({absent[0]} ...)"
+    return PickLists(picks, (note,))
 
 
 def _read(path: Path) -> bytes:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+# RELION's way to say the format of a file with an unusual suffix: tilt.st:mrc
+_FORMAT = re.compile(r":mrcs?$")
 
 
 def candidate_roots(star_path: Path) -> list[Path]:
@@ -36,12 +40,19 @@ def resolve_all(names: Sequence[bytes], star_path: Path) -> Iterator[Path | None
     for name in names:
         # Bytes that are no UTF-8 reach the file system as they are (PEP 383).
         relative = os.fsdecode(name)
-        path = next((root / relative for root in roots if relative and (root / relative).is_file()), None)
-        if path is not None and not Path(relative).is_absolute():
-            root = next(root for root in roots if root / relative == path)
-            roots.remove(root)
-            roots.insert(0, root)
+        found = _find(relative, roots) or _find(_FORMAT.sub("", relative), roots)
+        if found is None:
+            yield None
+            continue
+        root, path = found
+        roots.remove(root)
+        roots.insert(0, root)
         yield path
+
+
+def _find(name: str, roots: Sequence[Path]) -> tuple[Path, Path] | None:
+    """Return the first folder in which the file is, and the file."""
+    return next(((root, root / name) for root in roots if name and (root / name).is_file()), None)
 
 
 def tried(star_path: Path) -> str:

@@ -228,10 +228,9 @@ class _Texts:
             self._codes[row : row + len(start)] = [self._code(unquote(data[a:b])) for a, b in spans]
             return
         values = as_strings(gather(data, start, stop))
-        # Neighbours often agree (one micrograph after the other), and comparing them is cheaper than looking them up.
-        new = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
+        new, repeats = _runs(values)
         codes = [self._code(value) for value in values[new].tolist()]
-        self._codes[row : row + len(start)] = np.repeat(codes, np.diff(new, append=len(values)))
+        self._codes[row : row + len(start)] = np.repeat(codes, repeats)
 
     def _code(self, value: bytes) -> int:
         return self._known.setdefault(value, len(self._known))
@@ -273,6 +272,15 @@ class _Images:
 _Reader = _Floats | _Integers | _Texts | _Images
 
 
+def _runs(values: NDArray[np.bytes_]) -> tuple[Positions, Positions]:
+    """Return where values differ from their neighbour before, and how often each stands there in a row.
+
+    Neighbours often agree (the particles of one micrograph follow each other), and comparing is the cheapest step.
+    """
+    new = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
+    return new, np.diff(new, append=len(values))
+
+
 def _shown(data: bytes, start: int, stop: int) -> str:
     text = text_of(unquote(data[start:stop]))
     return repr(text if len(text) <= 60 else text[:60] + "...")
@@ -286,9 +294,11 @@ def _numbers(data: bytes, start: Positions, stop: Positions) -> FloatArray:
     if not wide.any():
         rows = gather(data, start, stop)
         try:
-            values = as_strings(rows).astype(np.float64)
+            texts = as_strings(rows)
+            new, repeats = _runs(texts)
+            values = texts[new].astype(np.float64)
             if np.isfinite(values).all() and not (rows == ord("_")).any():  # Python's float takes 1_000
-                return values
+                return np.repeat(values, repeats)
         except ValueError:
             pass
     for k, (a, b) in enumerate(zip(start.tolist(), stop.tolist(), strict=True)):

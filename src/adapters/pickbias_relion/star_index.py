@@ -112,6 +112,8 @@ class _Indexer:
         self.tables: list[Table] = []
         self.notes: list[str] = []
         self.in_rows = False
+        self._block_line: dict[str, int] = {}  # where each block name stood first
+        self._noted: set[str] = set()
         self._line = 1  # number of the line that comes next
         self._version = ""
         self._draft: _Draft | None = None
@@ -144,7 +146,7 @@ class _Indexer:
         elif words[0].startswith(b"_"):
             self._add_label(words, line, draft, offset + at, offset + end)
         elif not line.lstrip().startswith(b";"):
-            self.notes.append(f"{self.path}: line {self._line} stands outside any loop and is ignored, as in RELION")
+            self._note_once("stray", f"line {self._line} stands outside any loop and is ignored, as in RELION")
         self._after_gap = not words
         self._line += 1
         return end
@@ -165,8 +167,8 @@ class _Indexer:
 
     def _open_block(self, word: bytes, line: bytes, offset: int) -> None:
         self.close(offset)
-        if line.endswith(b"\r\n") and not any("CR+LF" in note for note in self.notes):
-            self.notes.append(f"{self.path}: has CR+LF line ends, which RELION refuses; convert it with dos2unix")
+        if line.endswith(b"\r\n"):
+            self._note_once("ends", "has CR+LF line ends, which RELION refuses; convert it with dos2unix")
         self._draft = _Draft(text_of(word[5:]), self._version, self._line)
 
     def _open_loop(self, offset: int) -> None:
@@ -192,9 +194,8 @@ class _Indexer:
     def _add_label(self, words: list[bytes], line: bytes, draft: _Draft, start: int, stop: int) -> None:
         label, hash_sign, _ = words[0].partition(b"#")
         if hash_sign and draft.is_loop:
-            self.notes.append(
-                f"{self.path}: line {self._line} has no blank before '#'; RELION reads that label "
-                f"as {text_of(label[1:-1])}"
+            self._note_once(
+                "glued", f"line {self._line} has no blank before '#'; RELION reads that label as {text_of(label[1:-1])}"
             )
         draft.labels.append(text_of(label[1:]))
         draft.label_line = (start, stop)
@@ -283,7 +284,7 @@ class _Indexer:
             self.notes.append(f"{where} has a comment between its rows (line {draft.comment}), which RELION refuses")
         for label in sorted({label for label in draft.labels if draft.labels.count(label) > 1}):
             self.notes.append(f"{where} has the column {label} twice; the first is used")
-        if any(t.block == draft.block and t.line != draft.line for t in self.tables):
+        if self._block_line.setdefault(draft.block, draft.line) != draft.line:
             self.notes.append(f"{where} stands twice (again in line {draft.line}); the first is used, as in RELION")
         start = draft.rows_start if draft.rows_start >= 0 else max(draft.label_line[1], 0)
         self.tables.append(
@@ -301,6 +302,12 @@ class _Indexer:
                 rows_line=draft.rows_line,
             )
         )
+
+    def _note_once(self, kind: str, what: str) -> None:
+        """Note the first of what may happen in every line."""
+        if kind not in self._noted:
+            self._noted.add(kind)
+            self.notes.append(f"{self.path}: {what}")
 
     def _fault(self, what: str) -> InputError:
         return InputError(f"{self.path}: line {self._line} {what}")

@@ -99,12 +99,14 @@ def line_chunks(stream: BinaryIO, start: int, stop: int, size: int = CHUNK) -> I
         read = stream.read(min(size, stop - offset - len(carried)))
         if not read:
             break
-        text = carried + read
-        cut = text.rfind(b"\n") + 1
+        cut = read.rfind(b"\n") + 1
         if cut:
-            yield offset, text[:cut]
-            offset += cut
-        carried = text[cut:]
+            data = b"".join((carried, memoryview(read)[:cut]))  # copied once
+            yield offset, data
+            offset += len(data)
+            carried = read[cut:]
+        else:
+            carried += read
     if carried:
         yield offset, carried + b"\n"
 

@@ -148,6 +148,8 @@ def test_lists_of_coordinate_files(tmp_path: Path) -> None:
         "MotionCorr/job002/x/m2.mrc": 0,
     }
     assert lists.notes == (f"{path}: 1 of 3 micrographs have no coordinate file (MotionCorr/job002/x/m3.mrc ...)",)
+    write_coordinate_list(path, {name: file for name, file in files.items() if "m3" not in name})
+    assert read_pick_lists(path).notes == ()
     write_coordinate_list(path, {"a.mrc": "gone.star"})
     with pytest.raises(InputError, match="none of the 1 coordinate files it names is there; looked in"):
         read_pick_lists(path)

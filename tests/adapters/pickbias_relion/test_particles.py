@@ -263,6 +263,13 @@ def test_absolute_paths(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_particles(path).images.read(np.array([0])), images[:1])
 
 
+def test_names_that_state_their_format(tmp_path: Path) -> None:
+    images = stack(tmp_path / "s.st")
+    path = tmp_path / "p.star"
+    path.write_text(loop("p", {"rlnImageName": ["1@s.st:mrcs"], "rlnPixelSize": [1]}))
+    np.testing.assert_array_equal(read_particles(path).images.read(np.array([0])), images[:1])
+
+
 def test_a_missing_stack_is_named_with_its_line_and_where_it_was_looked_for(project: Callable[..., Path]) -> None:
     names = {"rlnImageName": ["1@s.mrcs", "1@gone/t.mrcs", "2@gone/t.mrcs"], "rlnPixelSize": [1] * 3}
     path = project(loop("p", names))

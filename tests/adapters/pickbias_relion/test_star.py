@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import starfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from napari_pickbias.errors import InputError
 from pickbias_relion import star_scan
 from pickbias_relion.star import open_star, version_number
 from pickbias_relion.star_columns import read_columns
+from pickbias_relion.star_subset import write_subset
 
 OPTICS = (
     "\n# version 30001\n\ndata_optics\n\nloop_ \n_rlnOpticsGroup #1 \n_rlnVoltage #2 \n           1   300.000000 \n \n"
@@ -187,6 +190,49 @@ def test_the_gap_is_found_across_pieces(tmp_path: Path, monkeypatch: pytest.Monk
     original = star_scan.line_chunks
     monkeypatch.setattr("pickbias_relion.star_index.line_chunks", lambda s, a, b: original(s, a, b, 3))
     assert open_star(path).notes == expected
+
+
+PIECES = [b"data_", b"data_a", b"loop_", b"_x", b"_rlnImageName", b" #1", b" ", b"\n", b"\r\n", b"\t", b"'", b'"', b"#"]
+MORE = [b"1@s", b"\xe9", b"# version 3", b"1.5", b";", b"\n\n"]
+
+
+@given(
+    st.sampled_from([b"", b"data_\nloop_\n_rlnImageName\n", b"data_\nloop_\n_rlnImageName #1\n_x #2\n"]),
+    st.lists(st.sampled_from(PIECES + MORE), max_size=40).map(b"".join),
+)
+@settings(deadline=None, derandomize=True, max_examples=300)
+def test_whatever_the_text_the_answer_is_a_table_or_one_fault(
+    tmp_path_factory: pytest.TempPathFactory, head: bytes, text: bytes
+) -> None:
+    """Nonsense never ends in another exception, and what is accepted is copied byte for byte."""
+    path = star_file(tmp_path_factory.mktemp("n"), head + text)
+    try:
+        table = open_star(path).rows()
+        columns = read_columns(open_star(path), table, texts=list(dict.fromkeys(table.labels)))
+        write_subset(path, np.ones(table.n_rows, bool), path.with_name("copy.star"))
+    except InputError:
+        return
+    assert all(len(column) == table.n_rows for column in columns.texts.values())
+    assert path.with_name("copy.star").read_bytes() == head + text
+
+
+def test_many_small_blocks_cost_time_in_proportion(tmp_path: Path) -> None:
+    """RELION's motion.star has one block per particle: each must not cost a look at the rest of the file."""
+    block = "data_{}\n\nloop_\n_rlnOriginXAngst #1\n_rlnOriginYAngst #2\n1 2\n3 4\n\n"
+    path = star_file(tmp_path, "".join(block.format(k) for k in range(3000)))
+    looked_at = 0
+    original = star_scan.line_heads
+
+    def counting(text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal looked_at
+        looked_at += len(text)
+        return original(text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pickbias_relion.star_index.line_heads", counting)
+        star = open_star(path)
+    assert [t.n_rows for t in star.tables] == [2] * 3000
+    assert looked_at < 3000 * 40_000
 
 
 # -- real files of many programs -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from napari_pickbias.errors import InputError
 from pickbias_relion.star import StarFile, open_star
 from pickbias_relion.star_columns import line_of_row, read_columns
 from pickbias_relion.star_index import Table
-from pickbias_relion.star_subset import quote_value
+from pickbias_relion.star_subset import quote_value, write_subset
 
 
 def opened(folder: Path, text: str | bytes) -> tuple[StarFile, Table]:
@@ -163,7 +163,8 @@ def tables(draw: st.DrawFn) -> tuple[list[list[str]], bytes]:
     end = draw(st.sampled_from(["\n", "\r\n", " \n"]))
     numbered = draw(st.booleans())
     lines = [f"data_{draw(st.sampled_from(['', 'particles']))}", "", "loop_ "]
-    lines += [f"_rlnC{k}" + (f" #{k + 1} " if numbered else "") for k in range(n_columns)]
+    labels = ["rlnImageName", "rlnC1", "rlnC2", "rlnC3"][:n_columns]
+    lines += [f"_{label}" + (f" #{k + 1} " if numbered else "") for k, label in enumerate(labels)]
     for row in rows:
         text = draw(st.sampled_from(["", "  "]))
         for value in row:
@@ -180,8 +181,8 @@ def tables(draw: st.DrawFn) -> tuple[list[list[str]], bytes]:
 
 @given(tables())
 @settings(deadline=None, derandomize=True, max_examples=120)
-@example(([["O'Brien"]], b"data_\nloop_\n_rlnC0\nO'Brien #\n"))
-def test_any_table_written_any_way_is_read_back(
+@example(([["O'Brien"]], b"data_\nloop_\n_rlnImageName\nO'Brien #\n"))
+def test_any_table_written_any_way_is_read_back_and_copied(
     tmp_path_factory: pytest.TempPathFactory, drawn: tuple[list[list[str]], bytes]
 ) -> None:
     rows, text = drawn
@@ -190,3 +191,6 @@ def test_any_table_written_any_way_is_read_back(
     columns = read_columns(star, table, texts=list(table.labels))
     found = [columns.texts[label].strings().tolist() for label in table.labels]
     assert [list(row) for row in zip(*found, strict=True)] == rows
+    target = star.path.with_name("copy.star")
+    write_subset(star.path, np.ones(len(rows), bool), target)
+    assert target.read_bytes() == text
