@@ -13,8 +13,9 @@ import mrcfile
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pickbias.imaging.fourier import Floats, fourier_resample_volume
+from napari_pickbias.imaging.fourier import fourier_resample_volume
 from napari_pickbias.imaging.simulation import published_stack
+from napari_pickbias.imaging.volumes import mass_centre_and_radius, resize_box, soft_ball
 
 MAPS = {
     "70S": "aspire-python/clean70SRibosome_vol_65p.mrc",
@@ -115,35 +116,10 @@ def load_molecule(molecule: str, data_dir: Path) -> NDArray[np.float32]:
     volume = np.asarray(mrcfile.read(data_dir / MAPS[molecule]), np.float32)
     if molecule == "70S":
         return volume
-    _, radius = _mass_radius(volume)
+    _, radius = mass_centre_and_radius(volume)
     volume = np.where(volume > 0.05 * volume.max(), volume, np.float32(0))
     scaled = np.asarray(fourier_resample_volume(volume, round(len(volume) * (8.2 * 85 / 33) / radius)), np.float32)
-    centre, radius = _mass_radius(scaled)
-    return _centred_ball(scaled, centre, radius)
-
-
-def _distances(shape: tuple[int, ...], centre: Floats) -> NDArray[np.float64]:
-    axes = np.ogrid[tuple(slice(side) for side in shape)]
-    return np.asarray(np.sqrt(sum((axis - c) ** 2 for axis, c in zip(axes, centre, strict=True))))
-
-
-def _mass_radius(volume: Floats) -> tuple[NDArray[np.float64], float]:
-    """Return centre (z, y, x indices) and 98 %-radius of the mass of what exceeds 20 % of the maximum."""
-    density = np.where(volume > 0.2 * volume.max(), volume, 0).astype(np.float64)
-    indices = np.indices(volume.shape).reshape(3, -1)
-    centre = indices @ density.ravel() / density.sum()
-    distance = _distances(volume.shape, centre).ravel()
-    order = np.argsort(distance)
-    mass = np.cumsum(density.ravel()[order])
-    return centre, float(distance[order][np.searchsorted(mass, 0.98 * mass[-1])])
-
-
-def _centred_ball(volume: NDArray[np.float32], centre: Floats, radius: float) -> NDArray[np.float32]:
-    """Cut an 85-px cube about the nearest voxel to ``centre``, with a soft mask from 1.15 to 1.35 radii."""
-    size = 85
-    padded = np.pad(volume, size)
-    start = np.rint(centre).astype(int) + size - size // 2
-    cube = padded[tuple(slice(s, s + size) for s in start)]
-    distance = _distances(cube.shape, np.full(3, size // 2))
-    mask = 0.5 + 0.5 * np.cos(np.pi * np.clip((distance / radius - 1.15) / 0.2, 0, 1))
-    return np.asarray(cube * mask, np.float32)
+    centre, radius = mass_centre_and_radius(scaled)
+    centred = np.roll(resize_box(scaled, 2 * 85), -np.rint(centre[::-1]).astype(int), axis=(0, 1, 2))
+    mask = soft_ball(85, 1.15 * radius, 0.2 * radius)
+    return np.asarray(resize_box(centred, 85) * mask, np.float32)

@@ -18,7 +18,7 @@ import scipy.constants as constants
 import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 
-from napari_pickbias.imaging.fourier import Floats, frequency_axes, resize_half_spectrum
+from napari_pickbias.imaging.fourier import Floats, fourier_crop, frequency_axes
 
 
 def electron_wavelength_angstrom(voltage_kv: ArrayLike) -> NDArray[np.float64]:
@@ -173,17 +173,32 @@ def phase_flip(
     pixel_size_angstrom ... phase_shift_deg
         As for :func:`ctf`; numbers or ``(m,)`` arrays.
     new_size : int or None
-        Fourier-crop to this side afterwards, as :func:`~napari_pickbias.imaging.fourier.fourier_crop`, on the way
-        back from Fourier space.
+        Fourier-crop to this side as well: the same as
+        :func:`~napari_pickbias.imaging.fourier.fourier_crop` afterwards, but faster.
 
     Returns
     -------
     ndarray, shape (m, h, w) or (m, new_size, new_size), float32
         The contrast of low frequencies is unchanged.
+
+    Raises
+    ------
+    ValueError
+        If ``new_size`` is larger than the images, or they are not square.
     """
+    images = images.astype(np.float32, copy=False)
+    pixel_size = np.asarray(pixel_size_angstrom, np.float64)
+    if new_size is not None and new_size > images.shape[-1]:
+        raise ValueError(f"`new_size` is {new_size}; it must be at most {images.shape[-1]}, the side of the images")
+    if new_size is not None and new_size != images.shape[-1]:
+        # Both steps act on each frequency alone, so cropping first gives the same and is cheaper; only the Nyquist
+        # frequency of an even size, where two coefficients are summed, must be flipped before.
+        odd = new_size + 1 - new_size % 2
+        pixel_size = pixel_size * (images.shape[-1] / odd)
+        images = np.asarray(fourier_crop(images, odd), np.float32)
     height, width = images.shape[-2:]
     coefficients = _phase_coefficients(
-        pixel_size_angstrom,
+        pixel_size,
         defocus_u_angstrom,
         defocus_v_angstrom,
         defocus_angle_deg,
@@ -193,13 +208,9 @@ def phase_flip(
         phase_shift_deg,
     )
     coefficients = np.ascontiguousarray(np.broadcast_to(coefficients, (len(images), 5)))
-    spectra = np.ascontiguousarray(scipy.fft.rfft2(images.astype(np.float32, copy=False), workers=1))
+    spectra = np.ascontiguousarray(scipy.fft.rfft2(images, workers=1))
     _flip(spectra, coefficients, *_axes((height, width)))
-    if new_size is None or new_size == height == width:
-        return np.asarray(scipy.fft.irfft2(spectra, s=(height, width), workers=1, overwrite_x=True))
-    if height != width or new_size > height:
-        raise ValueError(
-            f"`new_size` is {new_size} for images of {height} x {width} px; they must be square and larger"
-        )
-    cropped = resize_half_spectrum(spectra, height, new_size)
-    return np.asarray(scipy.fft.irfft2(cropped, s=(new_size, new_size), workers=1, overwrite_x=True))
+    flipped = np.asarray(scipy.fft.irfft2(spectra, s=(height, width), workers=1, overwrite_x=True))
+    if new_size is None or new_size == width:
+        return flipped
+    return np.asarray(fourier_crop(flipped, new_size), np.float32)

@@ -14,6 +14,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from napari_pickbias.imaging.fourier import Complexes, Floats, frequency_axes, hermitian_weights, shift_factors
+from napari_pickbias.imaging.volumes import resize_box
 
 ACCURACY = 1e-5
 """Default relative accuracy of a slice; pixels of a projection are about as good."""
@@ -181,6 +182,41 @@ def project(
     if ctf is not None:
         spectrum *= ctf
     return image_of_spectrum(spectrum, size)
+
+
+def resample_volume(
+    volume: NDArray[np.float32], voxel_size: float, new_size: int, new_voxel_size: float, *, accuracy: float = ACCURACY
+) -> NDArray[np.float32]:
+    """Bring a volume to another voxel size and box exactly, whatever the ratio of the two.
+
+    The volume's transform is evaluated at the frequencies of the new grid; detail that the new grid cannot hold is
+    dropped, and none is invented beyond the old grid's Nyquist frequency.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (d, h, w), float32
+        Density. What lies outside the new box is cut off first (at whole old voxels).
+    voxel_size, new_voxel_size : float
+        In one unit, for example Å.
+    new_size : int
+        Side of the new cube, voxels.
+
+    Returns
+    -------
+    ndarray, shape (new_size, new_size, new_size), float32
+        Density at the new voxels.
+    """
+    ratio = voxel_size / new_voxel_size
+    cut = resize_box(volume, max(1, int(np.floor(new_size / ratio))))
+    axes = np.broadcast_arrays(*frequency_axes((new_size,) * 3, 1 / (2 * np.pi)))
+    points = np.stack(axes[::-1]) * ratio
+    inside = np.all(np.abs(points) < np.pi, axis=0) & np.all(np.abs(np.stack(axes)) < np.pi, axis=0)
+    spectrum = np.zeros(inside.shape, np.complex64)
+    spectrum[inside] = volume_at(cut, points[:, inside], accuracy=accuracy) * ratio**3
+    # origin of the new box: voxel n // 2
+    for frequency in frequency_axes((new_size,) * 3):
+        spectrum *= np.exp(-2j * np.pi * frequency * (new_size // 2)).astype(np.complex64)
+    return np.asarray(scipy.fft.irfftn(spectrum, s=(new_size,) * 3, workers=1), np.float32)
 
 
 def backproject(
