@@ -41,7 +41,7 @@ _FLOATS = (*PIXEL_SIZES, *OLD_PIXEL_LABELS, *CTF_LABELS, *_COORDINATES, *_ANGLES
 _TOMOGRAPHIC = ("rlnTomoName", "rlnTomoParticleName", "rlnCoordinateZ", "rlnOriginZ", "rlnOriginZAngst")
 
 
-@dataclass(frozen=True)
+@dataclass
 class RelionParticles:
     """A particle STAR file of RELION 3.0, 3.1, 4 or 5; see :class:`napari_pickbias.records.ParticleSource`."""
 

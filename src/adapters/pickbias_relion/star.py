@@ -83,7 +83,7 @@ class StarFile:
                 if table.is_loop and any(label in table.labels for label in labels):
                     return table
         if not self.tables:
-            raise InputError(f"{self.path}: holds no data block (an empty file); give a STAR file with particles")
+            raise InputError(f"{self.path}: is empty: no table is in it; give a STAR file with particles")
         names = ", ".join(table.name for table in self.tables[:4]) + (", ..." if len(self.tables) > 4 else "")
         raise InputError(
             f"{self.path}: none of its blocks ({names}) lists particles, picks or micrographs; "
@@ -128,6 +128,10 @@ def _refuse_other_kinds(path: Path, head: bytes) -> None:
         raise InputError(f"{path}: is a Git LFS pointer, not the STAR file itself; fetch it with `git lfs pull`")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{path}: is UTF-16 text, which RELION cannot read; save it as plain (UTF-8) text")
+    if b"\r" in head and b"\n" not in head:
+        raise InputError(
+            f"{path}: has line ends of old Macintosh files (CR), which RELION cannot read; convert it to LF"
+        )
     if b"\x00" in head:
         raise InputError(f"{path}: is a binary file, not a STAR file; give the .star file that goes with it")
 

@@ -199,6 +199,6 @@ def test_files_without_any_block(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "in.star"
     path.write_bytes(content)
     assert open_star(path).tables == ()
-    with pytest.raises(InputError, match="holds no data block"):
+    with pytest.raises(InputError, match="is empty: no table is in it"):
         write_subset(path, np.zeros(0, bool), tmp_path / "out.star")
     assert not (tmp_path / "out.star").exists()
