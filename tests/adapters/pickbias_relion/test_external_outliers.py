@@ -14,6 +14,7 @@ import starfile
 from interop.relion_project import write_particles
 from support import blob_stack
 
+from napari_pickbias.jobs.outlier_parameters import OutlierParameters
 from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.runs.directory import STATE
 from napari_pickbias.runs.outliers import OutlierRun
@@ -251,3 +252,9 @@ def test_closing_lines() -> None:
         f"report: {JOB}/report.html",
     ]
     assert len(closing_lines(RESULTS | {"expected_fdr": None, "warnings": []}, files)) == 3
+
+
+def test_the_guide_names_every_parameter_and_every_file() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "relion.md").read_text(encoding="utf-8")
+    assert [name for name in OutlierParameters.model_fields if f"`{name}`" not in guide] == []
+    assert [name for name in PROGRAM.outputs if f"`{name}`" not in guide] == []
