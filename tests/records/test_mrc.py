@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import resource
 import stat
 from pathlib import Path
 
@@ -204,6 +203,7 @@ def test_types_and_shapes_that_mrc_cannot_hold(tmp_path):
 
 def test_a_full_disk(tmp_path):
     """The file size limit of the process stands in for the disk: the system refuses the write in the same way."""
+    resource = pytest.importorskip("resource", reason="this system has no file size limits")
     path = tmp_path / "a.mrcs"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from napari_pickbias.errors import InputError
 from napari_pickbias.records.atomic import write_text
 from napari_pickbias.records.mrc import read_header
-from pickbias_cryosparc.group import open_group
+from pickbias_cryosparc.group import open_group, plain
 from pickbias_cryosparc.poses import rotation_vectors_from_euler
 from pickbias_cryosparc.source import csg_text
 from pickbias_cryosparc.tables import write_rows
@@ -227,7 +227,7 @@ def _blob(
         boxes: dict[str, int] = {}
         for _, stack in pairs:
             if stack not in boxes:
-                boxes[stack] = _header(source, stack)[1]
+                boxes[stack] = _header(source, stack, "keep it in its project, or add rlnImageSize to data_optics")[1]
         side = np.array([boxes[stack] for _, stack in pairs], "<u4")
     return {
         "blob/path": np.array([os.fsencode(p) for p in kept.path or [stack for _, stack in pairs]]),
@@ -239,15 +239,12 @@ def _blob(
     }
 
 
-def _header(source: Path, name: str) -> tuple[int, int]:
+def _header(source: Path, name: str, mend: str) -> tuple[int, int]:
     """Return rows and columns of an MRC file that a STAR file names: from its folder, or a project folder above."""
-    for folder in [source.absolute().parent, *source.absolute().parent.parents][:5]:
+    for folder in list(plain(source).parents)[:5]:
         if (folder / name).is_file():
             return read_header(folder / name).shape[1:]
-    raise InputError(
-        f"{source}: names {name}, which is in none of its folders; keep the STAR file in its project, or add "
-        "rlnImageSize to data_optics"
-    )
+    raise InputError(f"{source}: names {name}, which is not in its folder or above; {mend}")
 
 
 def _ctf(source: Path, table: pd.DataFrame, notes: list[str]) -> Columns:
@@ -321,9 +318,9 @@ def _location(source: Path, table: pd.DataFrame, kept: _Kept, micrograph_y: Micr
     shape, uid = kept.micrograph_shape, kept.micrograph_uid
     if shape is None or uid is None:
         try:
-            shapes = {name: _header(source, name) for name in dict.fromkeys(names)}
+            shapes = {name: _header(source, name, "keep the STAR file in its project") for name in dict.fromkeys(names)}
         except InputError as fault:
-            notes.append(f"there is no location slot, since the size of the micrographs is unknown: {fault}")
+            notes.append(f"there is no location slot, since the micrographs' size is unknown: {fault}")
             return {}
         shape = np.array([shapes[name] for name in names], "<u4")
         uid = np.array([_micrograph_uid(name) for name in names], np.uint64)

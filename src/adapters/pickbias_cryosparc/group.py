@@ -7,6 +7,7 @@ by ``uid``, not by their order. A ``.csg`` (YAML) names the file of each slot.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -130,7 +131,7 @@ def open_group(path: str | Path) -> Group:
 
 
 def _join(path: Path, description: Description, notes: list[str]) -> Group:
-    given = path.absolute()
+    given = plain(path)
     tables = []
     for file in description.distinct_files:
         if file.exists():
@@ -140,7 +141,7 @@ def _join(path: Path, description: Description, notes: list[str]) -> Group:
         else:
             raise InputError(f"{description.source}: names {file}, which is not there; copy it beside, or export again")
     if given.suffix.lower() == ".cs" and "passthrough" not in given.name:
-        tables.sort(key=lambda t: not t.path.absolute().samefile(given))
+        tables.sort(key=lambda t: not t.path.samefile(given))
     by_file = {t.path: i for i, t in enumerate(tables)}
     slots = {slot: by_file[file] for slot, file in description.files.items() if file in by_file}
     return _joined(path, tables, slots, description, notes)
@@ -229,8 +230,13 @@ def _metafile(csg: Path, metafile: str) -> Path:
     inside = contained(metafile, f"{csg}: its metafile")
     if metafile.startswith(">"):
         return csg.parent / inside
-    job = next((p for p in csg.absolute().parents if _JOB.match(p.name)), None)
+    job = next((p for p in plain(csg).parents if _JOB.match(p.name)), None)
     return (job.parent if job else csg.parent) / inside
+
+
+def plain(path: Path) -> Path:
+    """Return the absolute path without ``..``, links left as they are: projects are built of them."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 (resolve would follow the links, absolute keeps the dots)
 
 
 def contained(text: str, who: str) -> PurePosixPath:
@@ -286,9 +292,9 @@ def _job_groups(folder: Path, versions_of: Path | None = None) -> list[Descripti
     for group, title, slot, kind, metafiles in outputs:
         if not metafiles:
             continue
-        files = [folder.absolute().parent / contained(m, f"{path}: its metafile") for m in metafiles]
+        files = [plain(folder).parent / contained(m, f"{path}: its metafile") for m in metafiles]
         chosen = files[-1]
-        if versions_of is not None and (same := [f for f in files if f == versions_of.absolute()]):
+        if versions_of is not None and (same := [f for f in files if f == plain(versions_of)]):
             chosen = same[0]
             belongs.add(group)
         into = found.setdefault(group, ({}, {}, title))

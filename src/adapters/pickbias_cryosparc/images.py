@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.records.images import StackImages
-from pickbias_cryosparc.group import Group, contained
+from pickbias_cryosparc.group import Group, contained, plain
 
 _JOB = re.compile(r"J\d+$")
 _PROJECT_FILES = ("project.json", "cs.lock", "workspaces.json")
@@ -33,6 +33,8 @@ class ImageFiles:
         Which of them each row's image is in.
     base : Path
         Folder that ``names`` start from.
+    marked : bool
+        The file marks them with ``>``, so ``base`` is the folder of the file itself.
     tried : tuple of Path
         Folders in which the first stack was looked for, when it was found in none.
     """
@@ -41,6 +43,7 @@ class ImageFiles:
     paths: tuple[Path, ...]
     file_index: NDArray[np.int64]
     base: Path
+    marked: bool
     tried: tuple[Path, ...] = ()
 
 
@@ -52,11 +55,12 @@ def find_images(group: Group) -> ImageFiles:
     file_index, unique = pd.factorize(group.column("blob/path").astype(object))
     texts = [os.fsdecode(bytes(u)) for u in unique]
     names = [_inside(group, file_index, number, text) for number, text in enumerate(texts)]
-    if any(text.startswith(">") for text in texts):
+    marked = any(text.startswith(">") for text in texts)
+    if marked:
         base, tried = group.folder, tuple[Path, ...]()
     else:
         base, tried = _project_folder(group.folder, names[0])
-    return ImageFiles(tuple(names), tuple(base / n for n in names), file_index.astype(np.int64), base, tried)
+    return ImageFiles(tuple(names), tuple(base / n for n in names), file_index.astype(np.int64), base, marked, tried)
 
 
 def _inside(group: Group, file_index: NDArray[np.int64], number: int, text: str) -> PurePosixPath:
@@ -71,7 +75,7 @@ def _inside(group: Group, file_index: NDArray[np.int64], number: int, text: str)
 
 def _project_folder(folder: Path, name: PurePosixPath) -> tuple[Path, tuple[Path, ...]]:
     """Return the folder that project paths start from: the first likely one that has the stack ``name``."""
-    ancestors = [folder.absolute(), *folder.absolute().parents]
+    ancestors = [plain(folder), *plain(folder).parents]
     jobs = [a.parent for a in ancestors if _JOB.match(a.name)]
     projects = [a for a in ancestors if any((a / file).exists() for file in _PROJECT_FILES)]
     likely = list(dict.fromkeys([*jobs[:1], *projects[:1], *ancestors[:4]]))
@@ -116,7 +120,7 @@ def lazy_images(group: Group, files: ImageFiles) -> tuple[StackImages, list[str]
     return images, notes
 
 
-def link_images(files: ImageFiles, folder: Path, names_start_here: bool) -> None:
+def link_images(files: ImageFiles, folder: Path) -> None:
     """Make the images reachable from a subset in ``folder`` by links to the folders their paths begin with.
 
     CryoSPARC does the same in its exports. Inside the project itself no link is needed (unless the paths start from
@@ -124,11 +128,11 @@ def link_images(files: ImageFiles, folder: Path, names_start_here: bool) -> None
 
     Raises ``InputError`` when something else of that name is in the way.
     """
-    folder = folder.absolute()
-    if not names_start_here and (folder.is_relative_to(files.base.absolute()) or files.tried):
+    folder, base = plain(folder), plain(files.base)
+    if not files.marked and (folder.is_relative_to(base) or files.tried):
         return
     for top in dict.fromkeys(name.parts[0] for name in files.names):
-        link, goal = folder / top, files.base.absolute() / top
+        link, goal = folder / top, base / top
         if link.exists() and goal.exists() and link.samefile(goal):
             continue
         try:

@@ -17,7 +17,7 @@ from scipy import fft
 from napari_pickbias.errors import InputError
 from napari_pickbias.records.mrc import read_header
 from napari_pickbias.records.volume import read_micrograph
-from pickbias_cryosparc.group import Group, contained, open_group
+from pickbias_cryosparc.group import Group, contained, open_group, plain
 from pickbias_cryosparc.images import find_images, lazy_images
 from pickbias_cryosparc.source import coordinates, micrograph_names, shortest
 from pickbias_cryosparc.to_star import stripped
@@ -115,7 +115,7 @@ def _choose(group: Group, names: NDArray[np.str_], folder: str | Path | None) ->
     """Return up to four micrographs with many particles, by their names."""
     unique, counts = np.unique(names, return_counts=True)
     found: dict[str, Path] = {}
-    bases = [group.folder, *group.folder.absolute().parents]
+    bases = [plain(group.folder), *plain(group.folder).parents]
     there = {} if folder is None else {p.stem: p for p in sorted(Path(folder).rglob("*.mrc"))}
     for name in unique[np.argsort(-counts, kind="stable")].tolist():
         inside = contained(name, f"{group.path}: its micrograph")

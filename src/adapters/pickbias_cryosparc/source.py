@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_pickbias.errors import InputError
 from napari_pickbias.records.atomic import write_text
 from napari_pickbias.records.particles import CtfParameters, Particles, Poses
-from pickbias_cryosparc.group import Group, open_group
+from pickbias_cryosparc.group import Group, open_group, plain
 from pickbias_cryosparc.images import find_images, lazy_images, link_images
 from pickbias_cryosparc.poses import euler_from_rotation_vectors
 from pickbias_cryosparc.tables import Table, write_rows, write_table
@@ -86,7 +86,7 @@ class CryosparcSource:
             metadata.append(group.description.source)
         unique: dict[Path, Path] = {}
         for file in [*metadata, *find_images(group).paths]:
-            unique.setdefault(file.absolute(), file)
+            unique.setdefault(plain(file), file)
         return list(unique.values())
 
     def write_subset(
@@ -114,8 +114,7 @@ class CryosparcSource:
             write_rows(own, _own_table(uids[keep], {name: np.asarray(v)[keep] for name, v in columns.items()}))
         write_text(csg, csg_text(self.group, targets, int(keep.sum())))
         if self.group.has("blob/path"):
-            relative = self.group.column("blob/path")[:1].astype(bytes)[0].startswith(b">")
-            link_images(find_images(self.group), target.parent, relative)
+            link_images(find_images(self.group), target.parent)
         return [*targets, csg, *([own] if columns else [])]
 
     def _refuse_inputs(self, targets: list[Path]) -> None:
@@ -303,7 +302,8 @@ def csg_text(group: Group, targets: list[Path], count: int) -> str:
         slots = {slot: targets[index].name for slot, index in group.slots.items()}
         types = {}
     content = {
-        "created": datetime.now(UTC).replace(tzinfo=None),
+        # The source's own time, so that the same run writes the same bytes.
+        "created": datetime.fromtimestamp(group.tables[0].path.stat().st_mtime, UTC).replace(tzinfo=None),
         "group": {
             "description": description.text if description else "",
             "name": description.name if description else "particles",

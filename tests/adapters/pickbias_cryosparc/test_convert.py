@@ -192,7 +192,10 @@ def test_unknown_micrographs_give_no_locations(grouped, tmp_path):
     (tmp_path / "a_uids.csv").unlink()
     converted = convert(tmp_path / "a.star", tmp_path / "a.cs")
     assert "location/center_x_frac" not in np.load(tmp_path / "a.cs").dtype.names
-    assert converted.notes[-1].startswith("there is no location slot, since the size of the micrographs is unknown: ")
+    assert converted.notes[-1] == (
+        f"there is no location slot, since the micrographs' size is unknown: {tmp_path / 'a.star'}: names J14/mics/"
+        "000000000000000000007_é_one.mrc, which is not in its folder or above; keep the STAR file in its project"
+    )
 
 
 def test_repeated_images_keep_their_own_uids(grouped, tmp_path, save_cs):
@@ -360,8 +363,8 @@ def with_value(name, value):
         (lambda t: t, lambda t: t.drop(columns="rlnImagePixelSize"),
          "holds no pixel size (rlnImagePixelSize); add it to data_optics"),
         (lambda t: t, lambda t: t.drop(columns="rlnImageSize"),
-         "names J30/extract/000000000000000000007_é_one_particles.mrc, which is in none of its folders; keep the STAR "
-         "file in its project, or add rlnImageSize to data_optics"),
+         "names J30/extract/000000000000000000007_é_one_particles.mrc, which is not in its folder or above; keep it in "
+         "its project, or add rlnImageSize to data_optics"),
     ],
 )  # fmt: skip
 def test_star_files_that_lack_something(grouped, tmp_path, change, optics, what):

@@ -259,6 +259,25 @@ def test_a_subset_reads_back_with_its_images(grouped, tmp_path, opened):
     assert (tmp_path / "elsewhere" / "J30").is_symlink()
 
 
+def test_relative_paths_with_dots(grouped, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(grouped.root)
+    pickbias_cryosparc.write_subset("J30", KEEP, "../out/kept.cs")
+    assert (tmp_path / "out/J30").is_symlink()
+    monkeypatch.chdir("/")
+    assert pickbias_cryosparc.read_particles(tmp_path / "out/kept.cs").images.read(np.arange(7)).shape == (7, 8, 8)
+    monkeypatch.chdir(grouped.job)
+    assert CryosparcSource("extracted_particles.cs").read().images.read(np.array([0])).shape == (1, 8, 8)
+    assert CryosparcSource(".").read().images.read(np.array([0])).shape == (1, 8, 8)
+
+
+def test_the_same_subset_has_the_same_bytes(grouped, tmp_path):
+    written = pickbias_cryosparc.write_subset(grouped.job, KEEP, tmp_path / "kept.cs")
+    first = [p.read_bytes() for p in written]
+    pickbias_cryosparc.write_subset(grouped.job, KEEP, tmp_path / "kept.cs")
+    assert [p.read_bytes() for p in written] == first
+
+
 def test_no_links_inside_the_project(grouped):
     out = grouped.root / "pickbias"
     out.mkdir()
