@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,11 +33,8 @@ def test_the_distribution_announces_the_manifest(manifest: PluginManifest) -> No
 
 
 @pytest.mark.gui
-def test_npe2_finds_the_manifest_sound_with_all_its_imports() -> None:
-    code = "import sys; from npe2.cli import main; sys.argv = ['npe2', 'validate', '--imports', sys.argv[1]]; main()"
-    run = subprocess.run([sys.executable, "-c", code, str(MANIFEST)], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "valid" in run.stdout
+def test_every_command_can_be_imported() -> None:
+    PluginManifest.from_file(MANIFEST).validate_imports()
 
 
 def test_every_command_in_a_menu_or_widget_exists(manifest: PluginManifest) -> None:

@@ -12,10 +12,11 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 
 from napari_pickbias.errors import InputError
-from napari_pickbias.gui import reader
+from napari_pickbias.gui import reader, samples
 from napari_pickbias.gui.particle_stack import ParticleStack
 from napari_pickbias.gui.reader import contrast_limits, get_particle_reader, particle_layers
-from napari_pickbias.records import MemoryImages
+from napari_pickbias.records import MemoryImages, open_particles
+from napari_pickbias.runs import simulate as simulate_runs
 
 NOT_PARTICLES = {
     "autopick.star": "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n1 2\n",
@@ -223,6 +224,23 @@ def test_real_relion_files_open(data_dir: Path) -> None:
     layers = get_particle_reader(str(path))(str(path))
     assert layers[0][0].shape[0] == len(layers[0][1]["metadata"]["features"])
     assert np.isfinite(layers[0][0][0]).all()
+
+
+def test_the_sample_is_a_file_that_jobs_can_run_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "COUNT", 40)
+    monkeypatch.setattr(samples.tempfile, "mkdtemp", lambda prefix: str(tmp_path))
+    monkeypatch.setattr(simulate_runs, "write_simulation_report", lambda *args: {})
+    samples._simulated_file.cache_clear()
+    viewer = ViewerModel()
+    viewer.open_sample("napari-pickbias", "particles")
+    samples._simulated_file.cache_clear()
+    layer = viewer.layers["particles"]
+    assert layer.data.shape == (40, 64, 64)
+    assert layer.scale.tolist() == [1, 4, 4]
+    source = Path(layer.metadata["source"])
+    assert source.is_relative_to(tmp_path)
+    assert len(open_particles(source).read()) == 40
+    assert layer.metadata["features"]["defocus_angstrom"].between(10_000, 25_000).all()
 
 
 def test_the_reader_needs_no_qt() -> None:

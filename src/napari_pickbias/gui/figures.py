@@ -58,7 +58,10 @@ def _page(panel: Panel, colours: Theme) -> QWidget:
     figure = panel.figure(colours)
     figure.set_dpi(_PIXELS_AN_INCH)
     canvas = FigureCanvasQTAgg(figure)
-    canvas.setMinimumHeight(round(panel.height * _PIXELS_AN_INCH))
+    # The panel's own proportions, within reason: drawn for them, it would fall apart in a high window.
+    height = round(panel.height * _PIXELS_AN_INCH)
+    canvas.setMinimumHeight(height)
+    canvas.setMaximumHeight(round(1.15 * height))
     scroll = QScrollArea(widgetResizable=True)
     scroll.setFrameShape(QScrollArea.Shape.NoFrame)
     scroll.setWidget(canvas)

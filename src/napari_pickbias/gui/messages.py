@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 
-from napari_pickbias.outliers.verdicts import REASONS
+from napari_pickbias.jobs.outlier_parameters import REASONS
 from napari_pickbias.report.palette import REASON_COLORS
 
 LABELS = {

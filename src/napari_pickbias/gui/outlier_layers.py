@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_pickbias.gui.reader import LayerData
+from napari_pickbias.jobs.outlier_parameters import REASONS
 from napari_pickbias.jobs.outliers import Example, GroupResult, OutlierResult
-from napari_pickbias.outliers.verdicts import REASONS
 from napari_pickbias.report.palette import REASON_COLORS
 
 OURS = "pickbias_result"
@@ -89,7 +89,7 @@ def verdict_layer(particles: LayerData, table: pd.DataFrame, radius_angstrom: fl
         "face_color": "transparent",
         "border_color": "reason",
         "border_color_cycle": dict(REASON_COLORS),
-        "border_width": 0.04,
+        "border_width": 0.05,
         **_same_place(options),
     }
     return place, show, "points"

@@ -12,10 +12,9 @@ import pandas as pd
 
 from napari_pickbias.gui.outlier_layers import read_scores, result_layers
 from napari_pickbias.gui.reader import LayerData, particle_layers
-from napari_pickbias.jobs.outlier_parameters import OutlierParameters
+from napari_pickbias.jobs.outlier_parameters import REASONS, OutlierParameters
 from napari_pickbias.jobs.outliers import OutlierResult
 from napari_pickbias.jobs.progress import Progress
-from napari_pickbias.outliers.verdicts import REASONS
 from napari_pickbias.records import open_particles
 from napari_pickbias.runs.outliers import run_outliers
 
