@@ -6,6 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from napari_pickbias.outliers.verdicts import REASONS
+
+__all__ = ["REASONS", "OutlierParameters"]
+
 
 class OutlierParameters(BaseModel):
     """Parameters of the outlier job; every door builds this model and ``summary.json`` keeps it."""
