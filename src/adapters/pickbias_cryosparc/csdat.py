@@ -126,7 +126,7 @@ def lz4_block(block: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _unpack(block: Any, out: Any) -> int:  # pragma: no cover (compiled)
+def _unpack(block: Any, out: Any) -> Any:  # pragma: no cover (compiled)
     """Unpack into ``out``; return how many bytes came, or -1 for a block that is not sound."""
     at, done, end, room = 0, 0, len(block), len(out)
     while at < end:
