@@ -119,7 +119,11 @@ def test_import_outliers_class2d(relion_project: MakeProject, blobs: tuple[np.nd
 def test_abort_continue_and_continue_again(relion_project: MakeProject, blobs: tuple[np.ndarray, np.ndarray]) -> None:
     project = relion_project("project")
     star = write_particles(project.directory, blobs[0], PIXEL_SIZE)
-    job = project.add("External", **outliers(project, str(star)))
+    # Through a queue, with a shell for the queueing system.
+    script = "#!/bin/sh\nXXXcommandXXX > XXXoutfileXXX 2> XXXerrfileXXX\n"
+    (project.directory / "queue.sh").write_text(script)
+    queue = {"do_queue": "Yes", "qsub": "sh", "qsubscript": "queue.sh"}
+    job = project.add("External", **outliers(project, str(star), **queue))
     pipeliner = project.start_job(job)
     run_out = project.directory / job / "run.out"
     wait_for(lambda: run_out.exists() and "command: " in run_out.read_text(), "the job's first line")
@@ -129,6 +133,7 @@ def test_abort_continue_and_continue_again(relion_project: MakeProject, blobs: t
     assert project.exit_files(job) == ["RELION_JOB_EXIT_ABORTED"]
     assert project.nodes(job) == {}
     assert project.read(job, "run.err") == ""
+    assert "pickbias_relion_outliers --o External/job001/ " in project.read(job, "run_submit.script")
     assert project.read(job, "run.out").splitlines()[-1].startswith("aborted as RELION asked")
 
     project.again(job)
