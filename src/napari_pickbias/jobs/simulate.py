@@ -171,9 +171,8 @@ def prepare_volume(
     InputError
         When the map is missing, holds nothing bright, or does not fit the box.
     """
-    box_angstrom = parameters.size * parameters.pixel_size
     if parameters.map == "phantom":
-        radius = parameters.radius or box_angstrom / 3.6
+        radius = parameters.radius or parameters.size * parameters.pixel_size / 3.6
         _check_fit(parameters, radius)
         blobs = phantom(radius / parameters.pixel_size, elongation=parameters.elongation)
         return blob_volume(blobs, parameters.size), radius
@@ -182,25 +181,28 @@ def prepare_volume(
             f"--map {parameters.map}: no volume or voxel size was handed in; give a readable map, or phantom"
         )
     try:
-        _, radius_px = mass_centre_and_radius(volume)
+        centre, radius_px = mass_centre_and_radius(volume)
     except ValueError:
         raise InputError(
             f"--map {parameters.map}: nothing in it is bright; give a map with density above zero"
         ) from None
     radius = parameters.radius or radius_px * volume_voxel_size
-    _check_fit(parameters, radius)
+    _check_fit(parameters, radius, float(np.linalg.norm(centre)) * volume_voxel_size)
     cast = np.asarray(volume, np.float32)
     return resample_volume(cast, volume_voxel_size, parameters.size, parameters.pixel_size), radius
 
 
-def _check_fit(parameters: SimulateParticlesParameters, radius: float) -> None:
+def _check_fit(parameters: SimulateParticlesParameters, radius: float, off_centre: float = 0.0) -> None:
     box = parameters.size * parameters.pixel_size
-    if 2 * radius > box:
-        needed = int(np.ceil(3 * radius / parameters.pixel_size))
-        raise InputError(
-            f"--size {parameters.size}: the box ({box:g} Å) is smaller than the particle ({2 * radius:.4g} Å across); "
-            f"give at least {needed} px or a larger --pixel-size"
-        )
+    if 2 * (radius + off_centre) <= box:
+        return
+    where = f", {off_centre:.4g} Å off the map's centre" if 2 * radius <= box else ""
+    needed = int(np.ceil(3 * (radius + off_centre) / parameters.pixel_size))
+    raise InputError(
+        f"--size {parameters.size}: the box ({box:g} Å) is too small for the particle "
+        f"({2 * radius:.4g} Å across{where}); give at least {needed} px or a larger --pixel-size"
+        + (", or centre the map" if where else "")
+    )
 
 
 def _prepare(
@@ -224,10 +226,8 @@ def _prepare(
     radius_px = radius / parameters.pixel_size
     kinds = draw_kinds(parameters.count, shares, np.random.default_rng([parameters.seed, 0]))
     setting = _Setting(parameters, views, kinds, molecule, radius_px, _noise_filter(parameters, noise_spectrum))
-    variance = _signal_variance(setting)
-    if not variance > 0:
-        raise InputError(f"--map {parameters.map}: its projections are flat; give a map of a molecule")
-    scaled = setting._replace(volume=np.asarray(molecule * np.sqrt(parameters.snr / variance), np.float32))
+    scale = np.sqrt(parameters.snr / _signal_variance(setting))
+    scaled = setting._replace(volume=np.asarray(molecule * scale, np.float32))
     names = kind_names(kinds)
     summary = {
         "particles": parameters.count,
@@ -306,8 +306,9 @@ def _ctf(parameters: SimulateParticlesParameters, defocus: NDArray[np.float64]) 
 
 
 def _signal_variance(setting: _Setting) -> float:
-    """Return the mean variance within the radius of centred particles of amplitude 1, each of another micrograph."""
-    parameters, count = setting.parameters, BLOCK_PARTICLES
+    """Return the mean variance within the radius of centred particles of amplitude 1, from all over the stack."""
+    parameters, count = setting.parameters, 4 * BLOCK_PARTICLES
+    micrographs = np.arange(count) * parameters.count // (count * parameters.per_micrograph)
     rng = np.random.default_rng([parameters.seed, 3])
     scenes = draw_scenes(
         np.zeros(count, np.int8),
@@ -318,7 +319,7 @@ def _signal_variance(setting: _Setting) -> float:
         amplitude_range=(1, 1),
         views=setting.views,
     )
-    images = render_scenes(setting.volume, scenes, _ctf(parameters, _defocus(parameters, np.arange(count))))
+    images = render_scenes(setting.volume, scenes, _ctf(parameters, _defocus(parameters, micrographs)))
     inside = distance_grid(parameters.size, 2) <= setting.radius_px
     return float(np.mean(images[:, inside].astype(np.float64).var(axis=1)))
 
