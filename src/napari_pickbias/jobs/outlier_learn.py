@@ -87,7 +87,7 @@ def learn(
 
 
 def _check_sample(sample: NDArray[np.float32], group: WorkingGroup) -> None:
-    finite = np.isfinite(sample).all(axis=(1, 2))
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(sample).all(axis=(1, 2)))
     images = np.where(finite[:, None, None], sample, 0.0)
     # Cropping leaves rounding noise of about 1e-7 of the grey value on a constant image.
     varied = images.std(axis=(1, 2)) > 1e-5 * np.abs(images).max(axis=(1, 2))

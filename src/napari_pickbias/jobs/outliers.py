@@ -155,7 +155,7 @@ def _expected_fdr(results: list[GroupResult], columns: dict[str, NDArray[Any]]) 
 
 def _table(particles: Particles, groups: list[WorkingGroup], columns: dict[str, NDArray[Any]]) -> pd.DataFrame:
     table = pd.DataFrame(columns)
-    table["reason"] = pd.Categorical.from_codes(columns["reason"], categories=list(REASONS))
+    table["reason"] = pd.Categorical.from_codes(columns["reason"].tolist(), categories=pd.Index(REASONS))
     pixel = np.empty(len(particles))
     for group in groups:
         pixel[group.rows] = group.working_pixel_size_angstrom

@@ -39,6 +39,7 @@ class NoCheckpoints:
     def load(self, name: str) -> dict[str, NDArray[Any]] | None:
         """Return None always."""
         del name
+        return None
 
     def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Do nothing."""

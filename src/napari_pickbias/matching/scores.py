@@ -36,10 +36,10 @@ def score_map(
 
     The score of template ``x_l`` (zero mean, unit norm under the mask) centred at a pixel is
     ``<x_l, patch> / (s_l * sd)``: ``sd`` is the standard deviation of the patch under the mask
-    (``normalise="local"``), of the whole micrograph (``"global"``) or 1 (``"none"``), and ``s_l`` is the standard deviation of ``<x_l, noise>`` for
-    noise of unit variance (``noise_sd``; 1 for white noise). On pure noise a single template's scores have mean 0 and
-    standard deviation 1. With a binary mask and white noise, ``score / sqrt(number of mask pixels)`` is the masked
-    normalised cross-correlation.
+    (``normalise="local"``), of the whole micrograph (``"global"``) or 1 (``"none"``), and ``s_l`` is the standard
+    deviation of ``<x_l, noise>`` for noise of unit variance (``noise_sd``; 1 for white noise). On pure noise a single
+    template's scores have mean 0 and standard deviation 1. With a binary mask and white noise, ``score / sqrt(number
+    of mask pixels)`` is the masked normalised cross-correlation.
 
     Parameters
     ----------
