@@ -24,6 +24,8 @@ NOT_PARTICLES = {
     "model.star": "data_model_classes\n\nloop_\n_rlnReferenceImage #1\n000001@run_classes.mrcs\n",
     "talks_of_it.star": "data_\n\nloop_\n_rlnComment #1\n'see _rlnImageName'\n",
     "similar.star": "data_\n\nloop_\n_rlnImageNameOriginal #1\n000001@a.mrcs\n",
+    "subtomograms.star": "data_\n\nloop_\n_rlnImageName #1\n_rlnCoordinateZ #2\na.mrc 3\n",
+    "tilts.star": "data_particles\n\nloop_\n_rlnTomoName #1\n_rlnImageName #2\nTS_01 a.mrcs\n",
     "empty.star": "",
     "no_stack.mrcs": "this is no MRC file",
     "not_numpy.cs": "this is no array",
@@ -241,6 +243,20 @@ def test_the_sample_is_a_file_that_jobs_can_run_on(tmp_path: Path, monkeypatch: 
     assert source.is_relative_to(tmp_path)
     assert len(open_particles(source).read()) == 40
     assert layer.metadata["features"]["defocus_angstrom"].between(10_000, 25_000).all()
+
+
+def test_no_real_file_crashes_the_reader(data_dir: Path) -> None:
+    """Files of many programs: opened, refused in one line (most of their stacks are elsewhere), or left to others."""
+    files = [*(data_dir / "star").rglob("*.star"), *(data_dir / "cryosparc").rglob("*.cs")]
+    taken = [(path, read) for path in sorted(files) if (read := get_particle_reader(str(path))) is not None]
+    refused = {}
+    for path, read in taken:
+        try:
+            read(str(path))
+        except InputError as fault:
+            refused[path.name] = str(fault)
+    assert len(taken) > len(refused) > 5
+    assert [name for name, line in refused.items() if "\n" in line or "tomogra" in line] == []
 
 
 def test_the_reader_needs_no_qt() -> None:

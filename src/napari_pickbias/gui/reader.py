@@ -19,6 +19,8 @@ from napari_pickbias.records import MemoryImages, Particles, open_particles
 LayerData = tuple[Any, dict[str, Any], str]
 
 _IMAGE_LABEL = re.compile(rb"^[ \t]*_rlnImageName\b", re.MULTILINE)
+_TOMOGRAPHY_LABEL = re.compile(rb"^[ \t]*_rln(Tomo\w+|CoordinateZ|CtfImage)\b", re.MULTILINE)
+"""Columns of subtomograms and tilt series, whose images are no single particles."""
 _LOOKED_AT = 1 << 22
 """Bytes of a STAR in which the particle table's header must begin; only thousands of optics groups come before it."""
 _SAMPLE = 64
@@ -28,7 +30,7 @@ _SAMPLE = 64
 def get_particle_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | None:
     """Return the reader of particle files, or None where ``path`` holds no particle images.
 
-    Many STAR files hold picks, micrographs, classes or optimiser states: those are left to other readers.
+    Many STAR files hold picks, micrographs, classes, optimiser states or subtomograms: those are left to other readers.
     """
     paths = [path] if isinstance(path, str) else list(path)
     return read_particles if paths and all(_holds_particle_images(Path(p)) for p in paths) else None
@@ -39,7 +41,8 @@ def _holds_particle_images(path: Path) -> bool:
     try:
         if path.suffix.lower() == ".star":
             with path.open("rb") as stream:
-                return _IMAGE_LABEL.search(stream.read(_LOOKED_AT)) is not None
+                head = stream.read(_LOOKED_AT)
+            return _IMAGE_LABEL.search(head) is not None and _TOMOGRAPHY_LABEL.search(head) is None
         if path.suffix.lower() == ".cs":
             return "blob/path" in (np.load(path, mmap_mode="r", allow_pickle=False).dtype.names or ())
         open_particles(path)
