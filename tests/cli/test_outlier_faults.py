@@ -151,6 +151,7 @@ def test_an_unknown_suffix(project: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["--radius", "inf"], "--radius inf: input should be a finite number"),
         (["--radius", "-3"], "--radius -3.0: input should be greater than 0"),
         (["--radius", "36", "--false-keep-rate", "0.7"], "--false-keep-rate 0.7: input should be less than 0.5"),
         (["--radius", "ten"], "Invalid value for '--radius': 'ten' is not a valid float."),

@@ -194,3 +194,32 @@ def test_write_faults_say_what_mends_them(tmp_path: Path, code: int, words: str)
         raise OSError(code, os.strerror(code))
     assert str(fault.value) == f"{target}: cannot be written: {words}"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_whose_file_was_removed_is_not_finished(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with claim(out, "t", PARAMETERS, []) as run:
+        (out / "kept.star").write_text("x")
+        run.record_outputs([out / "kept.star"])
+        run.finish()
+    with claim(out, "t", PARAMETERS, [], resume=True) as run:
+        assert run.finished
+    (out / "kept.star").unlink()
+    with claim(out, "t", PARAMETERS, [], resume=True) as run:
+        assert not run.finished
+
+
+def test_overwrite_starts_afresh_in_a_shared_directory_too(tmp_path: Path) -> None:
+    with claim(tmp_path, "t", PARAMETERS, [], shared=True) as run:
+        run.save("piece", {"a": np.arange(2)})
+    with claim(tmp_path, "t", PARAMETERS, [], shared=True, overwrite=True) as run:
+        assert run.load("piece") is None
+
+
+def test_overwrite_and_resume_contradict_each_other(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match="--overwrite and --resume: contradict each other; give one of them"),
+        claim(tmp_path / "out", "t", PARAMETERS, [], overwrite=True, resume=True),
+    ):
+        pass
+    assert not (tmp_path / "out").exists()

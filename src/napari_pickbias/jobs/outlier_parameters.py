@@ -14,7 +14,7 @@ __all__ = ["REASONS", "OutlierParameters"]
 class OutlierParameters(BaseModel):
     """Parameters of the outlier job; every door builds this model and ``summary.json`` keeps it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     radius: float | None = Field(None, gt=0, description="Particle radius in Å: half the longest extent")
     method: Literal["calibrated", "reference"] = Field(

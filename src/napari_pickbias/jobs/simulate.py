@@ -18,7 +18,7 @@ from napari_pickbias.imaging.ctf import ctf
 from napari_pickbias.imaging.fourier import Floats, apply_filter
 from napari_pickbias.imaging.noise import COLOURS, PowerFunction, amplitude_filter, tabulated_power
 from napari_pickbias.imaging.phantoms import blob_volume, phantom
-from napari_pickbias.imaging.projection import resample_volume
+from napari_pickbias.imaging.projection import FourierVolume, fourier_volume, resample_volume
 from napari_pickbias.imaging.rotations import Views, parse_views
 from napari_pickbias.imaging.scenes import Scenes, draw_kinds, draw_scenes, kind_names, render_scenes
 from napari_pickbias.imaging.volumes import distance_grid, mass_centre_and_radius
@@ -35,7 +35,7 @@ WriteChunk = Callable[[NDArray[np.float32], pd.DataFrame], None]
 class SimulateParticlesParameters(BaseModel):
     """Parameters of a simulated particle stack; every door builds this model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     map: str = Field("phantom", description="phantom, or the map file whose volume is handed in")
     count: int = Field(1000, ge=1, description="Number of particle images")
@@ -72,7 +72,8 @@ class _Setting(NamedTuple):
     parameters: SimulateParticlesParameters
     views: Views
     kinds: NDArray[np.int8]
-    volume: NDArray[np.float32]
+    volume: FourierVolume
+    scale: float
     radius_px: float
     noise_filter: NDArray[np.float32] | None
 
@@ -225,9 +226,9 @@ def _prepare(
     molecule, radius = prepare_volume(parameters, volume, voxel_size)
     radius_px = radius / parameters.pixel_size
     kinds = draw_kinds(parameters.count, shares, np.random.default_rng([parameters.seed, 0]))
-    setting = _Setting(parameters, views, kinds, molecule, radius_px, _noise_filter(parameters, noise_spectrum))
-    scale = np.sqrt(parameters.snr / _signal_variance(setting))
-    scaled = setting._replace(volume=np.asarray(molecule * scale, np.float32))
+    noise_filter = _noise_filter(parameters, noise_spectrum)
+    setting = _Setting(parameters, views, kinds, fourier_volume(molecule), 1.0, radius_px, noise_filter)
+    setting = setting._replace(scale=float(np.sqrt(parameters.snr / _signal_variance(setting))))
     names = kind_names(kinds)
     summary = {
         "particles": parameters.count,
@@ -243,7 +244,7 @@ def _prepare(
             "partial": "one particle whose centre is within half a radius of a side of the box",
         },
     }
-    return scaled, summary
+    return setting, summary
 
 
 def _noise_filter(
@@ -307,21 +308,24 @@ def _ctf(parameters: SimulateParticlesParameters, defocus: NDArray[np.float64]) 
 
 def _signal_variance(setting: _Setting) -> float:
     """Return the mean variance within the radius of centred particles of amplitude 1, from all over the stack."""
-    parameters, count = setting.parameters, 4 * BLOCK_PARTICLES
-    micrographs = np.arange(count) * parameters.count // (count * parameters.per_micrograph)
-    rng = np.random.default_rng([parameters.seed, 3])
-    scenes = draw_scenes(
-        np.zeros(count, np.int8),
-        rng,
-        box_px=parameters.size,
-        radius_px=setting.radius_px,
-        offset_px=0,
-        amplitude_range=(1, 1),
-        views=setting.views,
-    )
-    images = render_scenes(setting.volume, scenes, _ctf(parameters, _defocus(parameters, micrographs)))
+    parameters, blocks = setting.parameters, 4
     inside = distance_grid(parameters.size, 2) <= setting.radius_px
-    return float(np.mean(images[:, inside].astype(np.float64).var(axis=1)))
+    variances = []
+    for block in range(blocks):
+        scenes = draw_scenes(
+            np.zeros(BLOCK_PARTICLES, np.int8),
+            np.random.default_rng([parameters.seed, 3, block]),
+            box_px=parameters.size,
+            radius_px=setting.radius_px,
+            offset_px=0,
+            amplitude_range=(1, 1),
+            views=setting.views,
+        )
+        places = np.arange(block * BLOCK_PARTICLES, (block + 1) * BLOCK_PARTICLES) / (blocks * BLOCK_PARTICLES)
+        micrographs = (places * parameters.count).astype(np.int64) // parameters.per_micrograph
+        images = render_scenes(setting.volume, scenes, _ctf(parameters, _defocus(parameters, micrographs)))
+        variances.append(images[:, inside].astype(np.float64).var(axis=1).mean())
+    return float(np.mean(variances))
 
 
 def _make_block(setting: _Setting, block: int) -> _Block:
@@ -344,6 +348,7 @@ def _make_block(setting: _Setting, block: int) -> _Block:
     micrographs = np.arange(first, first + len(kinds)) // parameters.per_micrograph
     defocus = _defocus(parameters, micrographs)
     images = render_scenes(setting.volume, scenes, _ctf(parameters, defocus))
+    images *= np.float32(setting.scale)
     images += _noise(setting, len(kinds), rng)
     return _Block(images, _table(parameters, scenes, defocus, micrographs, coordinates))
 

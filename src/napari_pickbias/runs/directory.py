@@ -62,8 +62,10 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        """True when this very run (same parameters, same inputs) ended well before."""
-        return self.resumed and (self._state / "finished").exists()
+        """True when this very run (same parameters, same inputs) ended well before and its files are still there."""
+        if not (self.resumed and (self._state / "finished").exists()):
+            return False
+        return all((self.path / name).exists() for name in _outputs(self._state))
 
     def finish(self) -> None:
         """Mark the run as complete and drop its pieces."""
@@ -112,6 +114,8 @@ def claim(
         parameters or inputs, or it cannot be written.
     """
     path = Path(path)
+    if overwrite and resume:
+        raise InputError("--overwrite and --resume: contradict each other; give one of them")
     if path.exists() and not path.is_dir():
         raise InputError(f"--out {path}: is a file; give a folder")
     print_now = fingerprint(tool, parameters, inputs)
@@ -137,7 +141,7 @@ def claim(
         if resume and begun and not same:
             difference = _difference(begun, tool, parameters)
             raise InputError(f"--resume: {path} was begun {difference}; run with the same or give --overwrite")
-        resumed = (resume or shared) and same
+        resumed = (resume or shared) and same and not overwrite
         if not resumed:
             _clear(path, state)
             described = {"tool": tool, "parameters": dict(parameters), "fingerprint": print_now}
@@ -179,12 +183,8 @@ def _difference(begun: dict[str, Any], tool: str, parameters: Mapping[str, Any])
 
 def _clear(path: Path, state: Path) -> None:
     """Remove what an earlier run wrote: its outputs by its own list, and its pieces."""
-    try:
-        names = json.loads((state / "outputs.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        names = []
-    for name in names:
-        target = (path / str(name)).resolve()
+    for name in _outputs(state):
+        target = (path / name).resolve()
         if target.is_relative_to(path.resolve()) and target.is_file():
             target.unlink(missing_ok=True)
     for item in state.iterdir():
@@ -194,6 +194,15 @@ def _clear(path: Path, state: Path) -> None:
             shutil.rmtree(item, ignore_errors=True)
         else:
             item.unlink(missing_ok=True)
+
+
+def _outputs(state: Path) -> list[str]:
+    """Return the names of the files that the run recorded as its own."""
+    try:
+        names = json.loads((state / "outputs.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def describe_inputs(files: list[Path]) -> list[dict[str, Any]]:
