@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -319,6 +320,15 @@ def test_an_image_is_judged_alike_wherever_it_stands(dtype) -> None:
         pieces = [detector.evaluate(images[i : i + size]) for i in range(0, len(images), size)]
         for name, values in whole.items():
             np.testing.assert_array_equal(np.concatenate([piece[name] for piece in pieces]), values)
+
+
+def test_several_threads_may_share_a_detector() -> None:
+    images = stack(np.random.default_rng(14), 120, 33).astype(np.float32)
+    detector = ReferenceDetector(33, 5)
+    expected = detector.evaluate(images)["reason"]
+    with ThreadPoolExecutor(4) as pool:
+        for verdicts in pool.map(detector.evaluate, [images] * 12):
+            np.testing.assert_array_equal(verdicts["reason"], expected)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int32, np.float16, np.float64])
