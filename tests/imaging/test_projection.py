@@ -15,6 +15,7 @@ from napari_pickbias.imaging.phantoms import blob_projections, blob_transform, b
 from napari_pickbias.imaging.projection import (
     backproject,
     central_slices,
+    fourier_volume,
     half_disc,
     project,
     resample_volume,
@@ -109,10 +110,27 @@ def test_backproject_is_the_adjoint(size: int, dtype: type) -> None:
     assert abs(difference) < 20 * accuracy * scale
 
 
-def test_a_projection_does_not_depend_on_its_company() -> None:
-    volume = blob_volume(phantom(10), 32)
+@pytest.mark.parametrize("prepare", [lambda volume: volume, fourier_volume], ids=["array", "prepared"])
+def test_a_projection_does_not_depend_on_its_company(prepare) -> None:  # type: ignore[no-untyped-def]
+    volume = prepare(blob_volume(phantom(10), 32))
     rotations = random_rotations(40, np.random.default_rng(0))
     np.testing.assert_array_equal(project(volume, rotations)[17], project(volume, rotations[17:18])[0])
+
+
+@pytest.mark.parametrize(("dtype", "accuracy"), [(np.float32, 1e-5), (np.float64, 1e-7), (np.float64, 1e-10)])
+@pytest.mark.parametrize("size", [7, 8, 25, 40])
+def test_a_prepared_volume_gives_the_same_values(size: int, dtype: type, accuracy: float) -> None:
+    rng = np.random.default_rng(0)
+    volume = rng.standard_normal((size, size, size))
+    points = rng.uniform(-np.pi, np.pi, (3, 4, 50))
+    exact = volume_at(volume, points, accuracy=1e-13)
+    prepared = fourier_volume(volume.astype(dtype), accuracy=accuracy)
+    values = volume_at(prepared, points)
+    assert values.shape == (4, 50)
+    assert np.linalg.norm(values - exact) < 6 * accuracy * np.linalg.norm(exact)  # measured 0.01 ... 4 times
+    rotations = random_rotations(2, rng)
+    direct = central_slices(volume, rotations, accuracy=1e-13)
+    assert np.linalg.norm(central_slices(prepared, rotations) - direct) < 6 * accuracy * np.linalg.norm(direct)
 
 
 @pytest.mark.parametrize("size", [64, 65])

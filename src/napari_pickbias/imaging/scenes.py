@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pickbias.imaging.fourier import Floats
-from napari_pickbias.imaging.projection import project
+from napari_pickbias.imaging.projection import FourierVolume, project
 from napari_pickbias.imaging.rotations import Views, matrices_from_euler, random_euler
 from napari_pickbias.imaging.simulation import KINDS, place
 
@@ -118,12 +118,14 @@ def _edge_positions(uniform: NDArray[np.float64], box_px: int, radius_px: float)
     return np.where((side < 2)[:, None], np.stack([across, along], 1), np.stack([along, across], 1))
 
 
-def render_scenes(volume: NDArray[np.float32], scenes: Scenes, ctf: Floats | None = None) -> NDArray[np.float32]:
+def render_scenes(
+    volume: NDArray[np.float32] | FourierVolume, scenes: Scenes, ctf: Floats | None = None
+) -> NDArray[np.float32]:
     """Return the noise-free images of ``scenes``.
 
     Parameters
     ----------
-    volume : ndarray, shape (n, n, n), float32
+    volume : ndarray, shape (n, n, n), float32, or FourierVolume
         Molecule in the boxes' pixels; it should fit the inscribed ball.
     scenes : Scenes
         What to show.
@@ -135,7 +137,7 @@ def render_scenes(volume: NDArray[np.float32], scenes: Scenes, ctf: Floats | Non
     ndarray, shape (m, n, n), float32
         Nothing wraps around: what leaves the box is lost.
     """
-    size = volume.shape[0]
+    size = volume.size if isinstance(volume, FourierVolume) else volume.shape[0]
     images = np.zeros((len(scenes.kinds), size, size), np.float32)
     for number in range(2):
         rows = np.flatnonzero(scenes.amplitudes[:, number])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_pickbias.imaging.fourier import Floats, fourier_crop, hermitian_weights, radial_frequency, shift_images
 from napari_pickbias.imaging.noise import COLOURS, gaussian_noise
-from napari_pickbias.imaging.projection import project
+from napari_pickbias.imaging.projection import FourierVolume, fourier_volume, project
 from napari_pickbias.imaging.rotations import random_rotations
 
 KINDS = ("inlier", "multiple", "noise", "partial")
@@ -68,9 +68,9 @@ def _signed_steps(count: int, lowest: int, highest: int, rng: np.random.Generato
     return np.where(rng.random((count, 2)) < 0.5, -1.0, 1.0) * size
 
 
-def _experiment_views(volume: NDArray[np.float32], count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def _experiment_views(volume: FourierVolume, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Project as the experiment's simulator does: uniform views, Gaussian offsets, uniform amplitudes; sums over n."""
-    size = volume.shape[0]
+    size = volume.size
     rotations = random_rotations(count, rng)
     offsets = rng.normal(0, size / 16, (count, 2))
     amplitudes = rng.uniform(2 / 3, 3 / 2, count)
@@ -82,13 +82,13 @@ def _experiment_views(volume: NDArray[np.float32], count: int, rng: np.random.Ge
     return images
 
 
-def _experiment_volume(volume: Floats) -> NDArray[np.float32]:
+def _experiment_volume(volume: Floats) -> FourierVolume:
     size = volume.shape[0]
     if volume.ndim != 3 or len(set(volume.shape)) != 1 or size > EXPERIMENT_BOX_PX:
         raise ValueError(f"`volume` has shape {volume.shape}; it must be a cube of at most {EXPERIMENT_BOX_PX} voxels")
     before = (EXPERIMENT_BOX_PX - size + 1) // 2 if size % 2 == 0 else (EXPERIMENT_BOX_PX - size) // 2
     padded = np.pad(volume, (before, EXPERIMENT_BOX_PX - size - before), "edge")
-    return np.asarray(padded / padded.max(), np.float32)
+    return fourier_volume(np.asarray(padded / padded.max(), np.float32))
 
 
 def published_stack(
