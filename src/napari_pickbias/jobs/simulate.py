@@ -53,7 +53,7 @@ class SimulateParticlesParameters(BaseModel):
     views: str = Field("uniform", description="uniform, polar:DEG or equatorial:DEG")
     multiple_fraction: float = Field(0.0, ge=0, le=1, description="Share of boxes between two particles")
     noise_fraction: float = Field(0.0, ge=0, le=1, description="Share of boxes without a particle")
-    partial_fraction: float = Field(0.0, ge=0, le=1, description="Share of boxes that a particle is cut off by")
+    partial_fraction: float = Field(0.0, ge=0, le=1, description="Share of boxes whose border cuts the particle")
     offset: float = Field(5.0, ge=0, description="Standard deviation of particle offsets along each axis in Å")
     amplitude_spread: float = Field(0.2, ge=0, lt=1, description="Amplitudes are uniform in 1 - spread ... 1 + spread")
     per_micrograph: int = Field(100, ge=1, description="Particles of each invented micrograph")
