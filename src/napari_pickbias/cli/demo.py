@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from napari_pickbias.cli.drive import drive
-from napari_pickbias.cli.options import allowed_cores, run_options
+from napari_pickbias.cli.options import run_options
+from napari_pickbias.runs.cores import allowed_cores
 
 COUNT, QUICK_COUNT = 4000, 1200
 

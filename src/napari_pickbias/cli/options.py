@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import types
 from collections.abc import Callable, Collection
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -15,14 +14,6 @@ from pydantic_core import PydanticUndefined
 from napari_pickbias.errors import InputError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def allowed_cores() -> int:
-    """Return the number of cores this process may use (a queue may allow fewer than the machine has)."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
 
 
 def run_options(command: Command) -> Command:

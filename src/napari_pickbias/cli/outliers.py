@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from napari_pickbias.cli.drive import drive
-from napari_pickbias.cli.options import allowed_cores, build, model_options, run_options
+from napari_pickbias.cli.options import build, model_options, run_options
 from napari_pickbias.jobs.outlier_parameters import OutlierParameters
+from napari_pickbias.runs.cores import allowed_cores
 
 
 @click.command("outliers", short_help="Remove noise, partial and multiple particles from a stack.")

@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from napari_pickbias.cli.drive import drive
-from napari_pickbias.cli.options import allowed_cores, build, model_options, run_options
+from napari_pickbias.cli.options import build, model_options, run_options
 from napari_pickbias.errors import InputError
+from napari_pickbias.runs.cores import allowed_cores
 
 
 @click.group("simulate", short_help="Make data with known truth.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
+
+from napari_pickbias.runs.cores import allowed_cores
 
 PLUGIN = "napari-pickbias"
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -31,8 +32,4 @@ def threads() -> int:
     chosen = int(preference("outliers", "threads"))
     if chosen > 0:
         return chosen
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # only Linux tells what a queue allows
-        cores = os.cpu_count() or 1
-    return max(1, cores - 1)
+    return max(1, allowed_cores() - 1)

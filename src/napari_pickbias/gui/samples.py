@@ -24,7 +24,7 @@ def _simulated_file() -> Path:
     """Simulate once a session, into a temporary folder that stays: results may come to lie in it."""
     parameters = SimulateParticlesParameters(count=COUNT, **PARTICLES)
     folder = Path(tempfile.mkdtemp(prefix="pickbias_sample_"))
-    steps = run_simulate_particles(parameters, folder / "simulated")
+    steps = run_simulate_particles(parameters, folder / "simulated", report=False)
     while True:
         try:
             next(steps)

@@ -50,6 +50,7 @@ def run_simulate_particles(
     threads: int = 1,
     overwrite: bool = False,
     resume: bool = False,
+    report: bool = True,
 ) -> Generator[Progress, None, SimulationRun]:
     """Simulate a particle stack into ``out``; yields :class:`Progress`, returns a :class:`SimulationRun`.
 
@@ -62,6 +63,8 @@ def run_simulate_particles(
         ``map`` is ``phantom`` or the path of a map.
     noise_like : str or Path, optional
         Micrograph or stack whose noise spectrum is taken, for ``noise="like"``.
+    report : bool
+        Whether the report is written.
     resume : bool
         An unfinished simulation is made again from its seed, which gives the same bytes.
 
@@ -109,7 +112,9 @@ def run_simulate_particles(
             seconds = {"simulate": time.perf_counter() - start}
             results = {key: value for key, value in made.items() if key != "optics"}
             summary = build_summary(TOOL, chosen, inputs, results, seconds)
-            files |= write_simulation_report(parameters, examples, summary, path)
+            if report:
+                yield Progress("report", 0, 1, "writing the report")
+                files |= write_simulation_report(parameters, examples, summary, path)
             seconds["total"] = time.perf_counter() - start
             summary = build_summary(TOOL, chosen, inputs, results, seconds)
             files |= {"summary": path / "summary.json", "log": path / "pickbias.log"}
