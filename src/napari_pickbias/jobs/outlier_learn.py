@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.jobs.outlier_groups import WorkingGroup
@@ -20,6 +21,7 @@ from napari_pickbias.outliers.reference import ReferenceDetector
 from napari_pickbias.outliers.verdicts import Detector
 from napari_pickbias.records import Particles
 
+LOOK_EVERY_SECONDS = 0.25
 CLEAR_CONTRAST = 4.0
 """Strength (in its own standard deviations) below which the contrast is called undecided."""
 
@@ -67,13 +69,7 @@ def learn(
     if saved is not None:
         detector = CalibratedDetector.from_arrays(saved)
     else:
-        with threadpool_limits(limits=None, user_api="blas"):
-            detector = fit_detector(
-                sample if sign > 0 else -sample,
-                group.radius_px,
-                rng=rng,
-                false_keep_rate=parameters.false_keep_rate,
-            )
+        detector = yield from _fit(sample if sign > 0 else -sample, group, parameters.false_keep_rate, rng)
         checkpoints.save(name, detector.to_arrays())
     summary = asdict(detector.summary)
     return Learned(
@@ -84,6 +80,39 @@ def learn(
         warnings + list(summary.pop("warnings")),
         summary,
     )
+
+
+class _StoppedError(Exception):
+    """Ends the fit's thread when the job was closed."""
+
+
+def _fit(
+    sample: NDArray[np.float32], group: WorkingGroup, false_keep_rate: float, rng: np.random.Generator
+) -> Generator[Progress, None, CalibratedDetector]:
+    """Fit in a thread of its own, so that progress is told and closing the job is heeded while it works."""
+    steps = (0, 1)
+    stop = threading.Event()
+
+    def note(done: int, total: int) -> None:
+        nonlocal steps
+        steps = (done, total)
+        if stop.is_set():
+            raise _StoppedError
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(
+            fit_detector, sample, group.radius_px, rng=rng, false_keep_rate=false_keep_rate, progress=note
+        )
+        try:
+            while True:
+                try:
+                    return future.result(timeout=LOOK_EVERY_SECONDS)
+                except TimeoutError:
+                    if future.done():
+                        raise
+                    yield Progress("learn", *steps)
+        finally:
+            stop.set()
 
 
 def _check_sample(sample: NDArray[np.float32], group: WorkingGroup) -> None:
