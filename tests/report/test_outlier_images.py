@@ -87,6 +87,18 @@ def test_radial_profiles_run_in_angstrom_and_start_at_the_centre_pixel(make_resu
     assert [line.get_xdata()[0] for line in dotted] == [RADIUS_PX * PIXEL]
 
 
+def test_averages_of_few_images_set_no_scale(make_result: Make) -> None:
+    result = make_result((200, 60, 1, 0))
+    group = result.groups[0]
+    clean = average_figure(result, group)
+    group.sums["partial"] = replace(group.sums["partial"], image=group.sums["partial"].image * 100)
+    wild = average_figure(result, group)
+    assert clean is not None
+    assert wild is not None
+    assert clean.axes[-1].get_ylim() == wild.axes[-1].get_ylim()
+    assert image_axes(clean)[0].images[0].get_clim() == image_axes(wild)[0].images[0].get_clim()
+
+
 def test_scale_bar_has_the_length_it_names(make_result: Make) -> None:
     result = make_result()
     figure = average_figure(result, result.groups[0])

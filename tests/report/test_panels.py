@@ -20,6 +20,7 @@ from napari_pickbias.report.palette import DARK, LIGHT, REASON_COLORS, REASON_LI
 from napari_pickbias.report.panels import (
     PANEL_WIDTH,
     Panel,
+    plain_log,
     resolution_axis,
     robust_range,
     scale_bar_length,
@@ -100,6 +101,17 @@ def test_resolution_ticks_stand_apart_and_inside(highest: float) -> None:
     assert ticks[0] > 0
     assert ticks[-1] <= highest * 1.001
     assert np.diff(ticks).min() >= 0.085 * highest
+
+
+@pytest.mark.parametrize(("top", "labels"), [(40.0, ["1", "2", "5", "10", "20"]), (1e5, ["1", "10", "100", "1000"])])
+def test_logarithmic_ticks_are_plain_numbers(top: float, labels: list[str]) -> None:
+    axes = Figure().add_subplot()
+    axes.plot([0, 1], [0.9, top])
+    plain_log(axes)
+    low, high = axes.get_ylim()
+    shown = [t.get_text() for t in axes.get_yticklabels() if low <= t.get_position()[1] <= high]
+    assert shown[: len(labels)] == labels
+    assert axes.get_yticks(minor=True).size == 0
 
 
 def test_ranges_ignore_what_is_not_finite_and_are_never_empty() -> None:

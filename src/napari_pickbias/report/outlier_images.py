@@ -20,6 +20,7 @@ from napari_pickbias.report.panels import (
     Panel,
     dress,
     legend,
+    plain_log,
     resolution_axis,
     robust_range,
     scale_bar,
@@ -34,8 +35,8 @@ EXAMPLES_A_LINE = 6
 TILE_STEP = (1.06, 1.18)
 """From one example to the next, across and down, in units of its side."""
 PEAK = "#56B4E9"
-ENOUGH_FOR_GREYS = 20
-"""Averages of fewer images are too noisy to choose the common grey scale by."""
+ENOUGH_FOR_SCALE = 20
+"""Averages of fewer images are too noisy to choose a common scale by."""
 
 FloatArray = NDArray[np.float64]
 
@@ -194,9 +195,9 @@ def average_panel(result: OutlierResult, group: GroupResult) -> Panel | None:
         return None
     text = (
         "Averages without any alignment, all on one grey scale, each with its background set to the same grey. The "
-        "kept average should be a round blob that ends at the particle's radius (dotted line); the noise average "
-        "should be flat. Noise that averages to a particle's shape means that good particles were thrown away. "
-        "Right: the same averages along the radius."
+        "kept average should be round and fade out by the particle's radius (dotted line); a dark rim or middle comes "
+        "from the defocus. The noise average should be flat: where it shows a particle, good ones were thrown away. "
+        "Right: the same averages along the radius. Averages of few images are mostly noise themselves."
     )
     rows = -(-_tile_count(group) // 3)
     return Panel("averages", "Averages", text, 0.4 + 1.4 * max(rows, 1.4), partial(_draw_averages, group))
@@ -237,7 +238,17 @@ def _draw_averages(group: GroupResult, figure: FigureBase, theme: Theme) -> None
     axes.axhline(0, color=theme.muted, linewidth=0.5)
     dress(axes, theme, x="distance from the middle of the box (Å)", y="grey value over background", grid="y")
     axes.set_xlim(0, None)
+    # Few images must not set the scale here either.
+    told = robust_range([radial_mean(flat[name]) for name in _enough(group)], 0, 100)
+    if told is not None:
+        room = 0.12 * (told[1] - told[0])
+        axes.set_ylim(min(told[0], 0) - room, max(told[1], 0) + room)
     legend(axes, theme)
+
+
+def _enough(group: GroupResult) -> list[str]:
+    """Return the verdicts whose averages are free enough of noise to choose scales by, or all."""
+    return [name for name, sums in group.sums.items() if sums.count >= ENOUGH_FOR_SCALE] or list(group.sums)
 
 
 def _profile(
@@ -249,8 +260,7 @@ def _profile(
 
 def _common_greys(group: GroupResult, flat: dict[str, FloatArray]) -> tuple[float, float] | None:
     """Return one grey scale for all averages, from those of enough images to be free of their own noise."""
-    chosen = [name for name, sums in group.sums.items() if sums.count >= ENOUGH_FOR_GREYS] or list(group.sums)
-    ranges = [robust_range(flat[name], 0.5, 99.8) for name in chosen]
+    ranges = [robust_range(flat[name], 0.5, 99.8) for name in _enough(group)]
     known = [r for r in ranges if r is not None]
     return (min(r[0] for r in known), max(r[1] for r in known)) if known else None
 
@@ -314,7 +324,7 @@ def _draw_spectra(group: GroupResult, learned: bool, figure: FigureBase, theme: 
                 ratio = np.where(power["kept"][1:] > 0, values[1:] / power["kept"][1:], np.nan)
             grid[0, 1].plot(frequency, ratio, label=f"{name} / kept", **style)
     highest = 0.5 / pixel
-    grid[0, 0].set_yscale("log")
+    plain_log(grid[0, 0])
     dress(grid[0, 0], theme, x="spatial frequency (1/Å)", y="power per pixel", grid="y")
     dress(grid[0, 1], theme, x="spatial frequency (1/Å)", y="power, rejected / kept", grid="y")
     grid[0, 1].axhline(1, color=theme.muted, linewidth=0.8)
@@ -339,7 +349,7 @@ def _draw_learned(row: NDArray[Any], group: GroupResult, highest: float, theme: 
     frequency = np.asarray(group.summary["noise_frequency"], float) / pixel
     power = np.asarray(group.summary["noise_power"], float)
     noise.plot(frequency, np.where(power > 0, power, np.nan), color=theme.text, linewidth=1.2)
-    noise.set_yscale("log")
+    plain_log(noise)
     noise.axhline(1, color=theme.muted, linewidth=0.8, linestyle=":")
     dress(noise, theme, x="spatial frequency (1/Å)", y="learned noise (white = 1)", grid="y")
     resolution_axis(noise, theme, highest)

@@ -17,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from napari_pickbias.report.palette import LIGHT, REASON_COLORS, REASON_LINES, Theme
@@ -127,6 +127,16 @@ def whole_numbers(axes: Axes, axis: str) -> None:
     target = axes.xaxis if axis == "x" else axes.yaxis
     target.set_major_locator(MaxNLocator(nbins="auto", integer=True))
     target.set_major_formatter(lambda value, _position: f"{value:,.0f}")
+
+
+def plain_log(axes: Axes) -> None:
+    """Make the y axis logarithmic, with plain numbers at its ticks: call it when the data are drawn."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    narrow = high / low < 300
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
 
 
 def robust_range(values: ArrayLike, low: float = 0.1, high: float = 99.9) -> tuple[float, float] | None:
