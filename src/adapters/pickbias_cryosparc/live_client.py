@@ -1,0 +1,449 @@
+"""The cryosparc-tools client, 5.x and 4.x, with its traps stepped round.
+
+What the client does by itself and why it is not left to it (cryosparc-tools 5.0.3, 4.7.1): ``with job.run()`` marks a
+job completed on Ctrl-C; a long error text travels in a URL and can be lost with the job left running; an upload that is
+tried again is sent empty; host and port of the environment clash with a URL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from napari_pickbias.errors import InputError
+
+LONGEST_ERROR = 600
+"""Characters of the line that a job fails with: it becomes part of a URL, which proxies cut at a few thousand."""
+LONGEST_LOG = 20_000
+UPLOAD_TRIES, UPLOAD_PAUSE_SECONDS = 3, 1.0
+_NOBODY_THERE = (502, 503, 504)
+"""What a proxy answers when the server behind it does not."""
+_INSTALL = (
+    "cryosparc-tools is not installed; pip install 'cryosparc-tools~=5.0.0' for a 5.0 server ('~=4.7.0' for 4.7 …)"
+)
+
+
+class ServerGoneError(InputError):
+    """CryoSPARC does not answer any more."""
+
+
+class RefusedError(InputError):
+    """CryoSPARC answered no."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A connection.
+
+    Attributes
+    ----------
+    client : CryoSPARC
+        Of cryosparc-tools.
+    url : str
+    major : int
+        Major version of cryosparc-tools.
+    mismatch : str
+        What to install where client and server are of different releases; empty where they fit.
+    """
+
+    client: Any
+    url: str
+    major: int
+    mismatch: str = ""
+
+    def call(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Call the client; whatever it raises becomes one line that says ``what`` was tried.
+
+        Raises
+        ------
+        ServerGoneError
+            When there is no answer.
+        RefusedError
+            When the answer is an error.
+        """
+        try:
+            return function(*arguments, **options)
+        except Exception as fault:
+            hint = f" ({self.mismatch})" if self.mismatch else ""
+            if _is_transport(fault) or getattr(fault, "code", 0) in _NOBODY_THERE:
+                raise ServerGoneError(
+                    f"{self.url}: CryoSPARC does not answer ({self.safe(first_line(fault))}), so it was not possible "
+                    f"to {what}; see that the server runs{hint}"
+                ) from fault
+            if not _is_answer(fault):
+                raise
+            raise RefusedError(f"CryoSPARC refused to {what}: {self.safe(answer(fault))}{hint}") from fault
+
+    def do(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        """Call the client for what it does, not for what it returns; raises as :meth:`call` does.
+
+        The client refuses answers with a status that it does not know, such as 202; what was asked is done then.
+        """
+        try:
+            self.call(what, function, *arguments, **options)
+        except RefusedError as fault:
+            if not 200 <= getattr(fault.__cause__, "code", 0) < 300:
+                raise
+
+    def safe(self, text: str) -> str:
+        """Return a text without password, licence and token."""
+        token = ""
+        with contextlib.suppress(Exception):
+            token = str(self.client.api._client.headers["Authorization"]).split()[-1]
+        return safe(text, token)
+
+
+def safe(text: str, *secrets: str) -> str:
+    """Return a text without the secrets given and those of the environment."""
+    password = os.environ.get("CRYOSPARC_PASSWORD", "")
+    hashed = hashlib.sha256(password.encode()).hexdigest() if password else ""
+    for secret in (password, hashed, os.environ.get("CRYOSPARC_LICENSE_ID", ""), *secrets):
+        if secret:
+            text = text.replace(secret, "***")
+    return text
+
+
+def first_line(fault: BaseException) -> str:
+    """Return the first line of a fault's text, or its type's name."""
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    return lines[0].rstrip(":. ") if lines else type(fault).__name__
+
+
+def answer(fault: BaseException) -> str:
+    """Return what the server says in an error answer, or what the client says of it."""
+    data = getattr(fault, "data", None)
+    detail = data.get("detail", data.get("message")) if isinstance(data, dict) else data
+    if detail:
+        return " ".join(str(detail).split()).rstrip(". ")
+    code = getattr(fault, "code", 0)
+    return f"it answered with HTTP status {code}" if code else first_line(fault)
+
+
+def _is_answer(fault: BaseException) -> bool:
+    return hasattr(fault, "code") or type(fault).__name__ in {"HTTPStatusError", "InvalidSlotsError"}
+
+
+def _is_transport(fault: BaseException) -> bool:
+    if type(fault).__module__.split(".")[0] in {"httpx", "httpcore"}:
+        return type(fault).__name__ not in {"HTTPStatusError", "InvalidURL"}
+    if type(fault).__name__ == "CommandError":
+        return isinstance(fault.__cause__ or fault.__context__, OSError) and getattr(fault, "code", 0) in (0, 500)
+    return isinstance(fault, ConnectionError | TimeoutError)
+
+
+def connect(url: str | None) -> Session:
+    """Log in with what the client finds: its saved login, else its own environment variables.
+
+    Raises
+    ------
+    InputError
+        When there is no client, no login, no server, or the URL is unsound.
+    """
+    url = _sound(url)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from cryosparc import __version__ as version
+            from cryosparc.tools import CryoSPARC
+    except ImportError:
+        raise InputError(_INSTALL) from None
+    major = int(version.split(".")[0])
+    place = urlsplit(url)
+    # Host and port of the environment would clash with the URL, so they are taken out by name.
+    options: dict[str, Any] = {"base_url": url, "host": None, "base_port": None}
+    if major < 5:
+        options = {"host": place.hostname, "base_port": place.port or 39000}
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            client = CryoSPARC(**options)
+    except Exception as fault:
+        raise InputError(f"--url {url}: {_why_not_connected(fault, url, version)}") from None
+    return Session(client, url, major, _mismatch([str(w.message) for w in caught], version))
+
+
+def _sound(url: str | None) -> str:
+    if not url:
+        raise InputError("--url: is missing; give the address that CryoSPARC has in your browser, http://host:39000")
+    url = (url if "://" in url else f"http://{url}").rstrip("/")
+    try:
+        place = urlsplit(url)
+        sound = place.scheme in ("http", "https") and bool(place.hostname) and (place.port or 1) > 0
+    except ValueError:
+        sound, place = False, urlsplit("")
+    if place.password or place.username:
+        raise InputError("--url: holds a user name or password; leave it out and log in with: cryosparc.tools login")
+    if not sound:
+        raise InputError(f"--url {url}: is no address; give the one that CryoSPARC has in your browser")
+    return url
+
+
+def _why_not_connected(fault: Exception, url: str, version: str) -> str:
+    login = f"log in once with: python -m cryosparc.tools login --url {url}"
+    text, cause = safe(str(fault)), fault.__cause__ or fault
+    if isinstance(fault, AssertionError):  # 4.x asks for its environment variables so
+        what = first_line(fault).split(" license ID")[0] + (" license ID" if "license" in text else "")
+        return f"{what}; set CRYOSPARC_LICENSE_ID, CRYOSPARC_EMAIL and CRYOSPARC_PASSWORD"
+    if "authentication not provided or expired" in text or getattr(cause, "code", 0) in (401, 403):
+        return f"the login is missing, wrong or has expired; {login}"
+    if _is_transport(cause):
+        return f"CryoSPARC does not answer there ({safe(first_line(cause))}); check the address and that it runs"
+    release = ".".join(version.split(".")[:2])
+    return (
+        f"cannot connect with cryosparc-tools {version} ({safe(first_line(cause))}); see that this is CryoSPARC "
+        f"{release}, else install the release of the server: pip install 'cryosparc-tools~=<its version>.0'"
+    )
+
+
+def _mismatch(texts: list[str], version: str) -> str:
+    for text in texts:
+        server = re.search(r"with version v?(\d+\.\d+)[\w.+-]* may not be compatible", text)
+        if server:
+            return (
+                f"CryoSPARC is {server[1]} and cryosparc-tools is {version}: pip install "
+                f"'cryosparc-tools~={server[1]}.0'"
+            )
+    return ""
+
+
+@dataclass(frozen=True)
+class SourceOutput:
+    """An output of the job that particles are taken from."""
+
+    name: str
+    type: str
+    slots: frozenset[str]
+    count: int
+
+
+def source_outputs(session: Session, project: Any, job_uid: str) -> dict[str, SourceOutput]:
+    """Return the outputs of a job by name."""
+    job = session.call(f"find job {job_uid} in {project.uid}", project.find_job, job_uid)
+    found: dict[str, SourceOutput] = {}
+    if session.major >= 5:
+        for name, output in job.model.spec.outputs.root.items():
+            results = [r for r in output.results if r.metafiles]
+            count = max([r.num_items[-1] for r in results if r.num_items], default=output.num_items)
+            found[name] = SourceOutput(name, output.type, frozenset(r.name for r in results), count)
+        return found
+    for group in job.doc["output_result_groups"]:
+        results = [r for r in job.doc["output_results"] if r["group_name"] == group["name"] and r["metafiles"]]
+        count = max((r["num_items"][-1] for r in results if r["num_items"]), default=0)
+        found[group["name"]] = SourceOutput(group["name"], group["type"], frozenset(r["name"] for r in results), count)
+    return found
+
+
+@dataclass
+class ExternalJob:
+    """An external job of ours; made with :func:`create_external_job`.
+
+    Attributes
+    ----------
+    session, project, job
+        The session, and the client's own objects.
+    tell : callable
+        Says a line at the terminal.
+    ended : bool
+        It was marked completed or failed.
+    """
+
+    session: Session
+    project: Any
+    job: Any
+    tell: Callable[[str], None]
+    ended: bool = False
+    _mute: bool = field(default=False, repr=False)
+
+    @property
+    def uid(self) -> str:
+        """Such as ``J43``."""
+        return str(self.job.uid)
+
+    def folder(self, job: Any = None) -> Path:
+        """Return the folder of this job, or of another one of the project, as seen from here.
+
+        Raises ``InputError`` when it is not on this machine, or outside the project's own folder.
+        """
+        job = job or self.job
+        of_job, of_project = (
+            Path(str(self.session.call(f"find the folder of {who.uid}", self._directory, who)))
+            for who in (job, self.project)
+        )
+        if not of_job.is_dir():
+            raise InputError(
+                f"{of_job}: the folder of {job.uid} is not on this machine; run where CryoSPARC's project folder "
+                "is mounted under the same path"
+            )
+        if not of_job.resolve().is_relative_to(of_project.resolve()):
+            raise InputError(f"{of_job}: lies outside the project's folder {of_project}, so nothing is written there")
+        return of_job
+
+    def _directory(self, who: Any) -> Any:
+        return who.dir() if self.session.major < 5 else who.dir
+
+    def add_particles_input(self, name: str, source_job: str, source_output: str, slots: list[str]) -> None:
+        """Add an input of particles and connect it; a slot that begins with ``?`` may be missing."""
+        what = f"connect {source_job}.{source_output}"
+        self.session.call(what, self.job.add_input, "particle", name, min=1, max=1, slots=slots, title="Particles")
+        self.session.call(what, self.job.connect, name, source_job, source_output)
+
+    def add_particles_output(self, name: str, slots: list[str], passthrough: str, title: str) -> None:
+        """Add an output that makes ``slots`` and inherits the rest from an input."""
+        what = f"add the output {name}"
+        self.session.call(
+            what, self.job.add_output, "particle", name, slots=slots, passthrough=passthrough, title=title
+        )
+
+    def start(self) -> None:
+        """Mark the job as running."""
+        self.session.do(f"start {self.uid}", self.job.start, "running")
+
+    def load(self, name: str) -> Any:
+        """Return the dataset of an input with all its slots."""
+        return self.session.call(f"load {name}", self.job.load_input, name)
+
+    def required_fields(self, output: str) -> list[tuple[str, str]]:
+        """Return name and type of each field that CryoSPARC wants in an output."""
+        if self.session.major >= 5:
+            ask = self.session.client.api.jobs.get_output_fields
+            fields = self.session.call(f"list the fields of {output}", ask, self.project.uid, self.uid, output, {})
+            return [(str(name), str(dtype)) for name, dtype in fields]
+        results = [r for r in self.job.doc["output_results"] if r["group_name"] == output and not r.get("passthrough")]
+        prefixed = [
+            (n if "/" in n else f"{r['name']}/{n}", str(t)) for r in results for n, t in r.get("min_fields", [])
+        ]
+        return [(name, dtype) for name, dtype in prefixed if not name.endswith("uid")]
+
+    def save(self, output: str, dataset: Any) -> None:
+        """Send an output; what failed on the way is sent whole again, which the client itself does not do.
+
+        Raises ``InputError`` when it does not arrive, or CryoSPARC does not take it.
+        """
+        for attempt in range(1, UPLOAD_TRIES + 1):
+            try:
+                with _caught_warnings() as texts:
+                    self.session.do(f"save {output}", self.job.save_output, output, dataset)
+                return
+            except InputError as fault:
+                # A refusal after a broken transfer is that of the empty body the client sent next.
+                broken = isinstance(fault, ServerGoneError) or any("failed due to" in text for text in texts)
+                if not broken or attempt == UPLOAD_TRIES:
+                    raise
+                self.tell(f"sending {output} failed ({self.session.safe(str(fault))}); it is sent again")
+                time.sleep(UPLOAD_PAUSE_SECONDS * attempt)
+
+    def log(self, text: str, level: str = "text") -> None:
+        """Say a line here and in the event log; a server that does not answer costs no work."""
+        text = self.session.safe(text)
+        if level != "error":
+            self.tell(f"warning: {text}" if level == "warning" else text)
+        shown = text if level != "warning" or self.session.major >= 5 else f"WARNING: {text}"
+        # 4.x knows but text and errors, and what is marked as an error looks like a failed job.
+        known = level if self.session.major >= 5 or level == "error" else "text"
+        self._try("write to the event log", self.job.log, shown[:LONGEST_LOG], level=known)
+
+    def progress(self, text: str) -> None:
+        """Show how far the job is: one line of the event log that changes."""
+        options = {"name": "progress"} if self.session.major >= 5 else {}
+        self._try("show the progress", self.job.log, text, **options)
+
+    def plot(self, title: str, png: bytes) -> None:
+        """Show a picture in the event log."""
+        # The title becomes a part of a URL and a file name.
+        name = re.sub(r"[^\w .,()%-]+", " ", title)[:80].strip() or "plot"
+        self._try("send a plot", self.job.log_plot, io.BytesIO(png), name, formats=["png"])
+
+    def tile(self, png: bytes, *outputs: str) -> None:
+        """Set the picture of the job's card and of outputs; CryoSPARC 4 has none."""
+        if self.session.major < 5:
+            return
+        self._try("set the tile image", self.job.set_tile_image, io.BytesIO(png))
+        for output in outputs:
+            self._try(f"set the image of {output}", self.job.set_output_image, output, io.BytesIO(png))
+
+    def complete(self) -> None:
+        """Mark the job as completed."""
+        self.session.do(f"complete {self.uid}", self.job.stop)
+        self.ended = True
+
+    def fail(self, line: str) -> bool:
+        """Mark the job as failed with one line; return whether that was possible. Never raises an ``Exception``."""
+        if self.ended:
+            return True
+        line = self.session.safe(" ".join(line.split()))
+        short = line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…"
+        try:
+            with _caught_warnings():
+                if self.session.major >= 5:
+                    self.session.do(f"stop {self.uid}", self.job.stop, error=short)
+                else:
+                    self.session.do("log", self.job.log, short, level="error")
+                    self.session.do(f"stop {self.uid}", self.job.stop, error=True)
+        except Exception:
+            return False
+        self.ended = True
+        return True
+
+    def _try(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        try:
+            with _caught_warnings():
+                self.session.do(what, function, *arguments, **options)
+            self._mute = False
+        except Exception as fault:
+            if not self._mute:
+                self.tell(f"warning: {self.session.safe(first_line(fault))}")
+            self._mute = True
+
+
+@contextlib.contextmanager
+def _caught_warnings() -> Any:
+    """Keep the client's warnings (each failed attempt is one) from the terminal; gives their texts."""
+    texts: list[str] = []
+
+    def keep(message: Warning | str, *place: Any, **more: Any) -> None:
+        texts.append(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = keep
+        yield texts
+
+
+def create_external_job(
+    session: Session, project_uid: str, workspace_uid: str, title: str, tell: Callable[[str], None]
+) -> ExternalJob:
+    """Make an external job in a workspace.
+
+    Raises ``InputError`` when project or workspace are not there or the server does not answer.
+    """
+    project = session.call(f"find project {project_uid}", session.client.find_project, project_uid)
+    what = f"create an external job in {project_uid} {workspace_uid}"
+    job = session.call(what, project.create_external_job, workspace_uid, title=title)
+    return ExternalJob(session, project, job, tell)
+
+
+def missing_field(dataset: Any, required: list[tuple[str, str]]) -> str:
+    """Return the first required field that a dataset lacks or has in another type, said in words; else ''."""
+    there = {entry[0]: entry for entry in dataset.descr()}
+    for name, dtype in required:
+        if name not in there:
+            return f"has no field '{name}'"
+        wanted = np.dtype(dtype)
+        base, shape = wanted.subdtype or (wanted, ())
+        have = there[name]
+        found = np.dtype(have[1]), tuple(have[2]) if len(have) > 2 else ()
+        if base.kind != "O" and (found[0] != base or found[1] != shape):
+            return f"has '{name}' as {found[0]}{list(found[1]) or ''}, not as {dtype}"
+    return ""
