@@ -188,24 +188,23 @@ class ReferenceDetector:
         columns = empty_columns(n)
         columns["anomalies"] = np.full(n, -1, np.int32)
         columns["clusters"] = np.full(n, -1, np.int32)
+        _keep_freed_memory()
+        scratch = np.empty((min(BLOCK_IMAGES, -(-n // 16) * 16), self.box_px, self.box_px), self.dtype)
         for start in range(0, n, BLOCK_IMAGES):
             rows = slice(start, min(start + BLOCK_IMAGES, n))
-            self._judge_block(images[rows], {name: values[rows] for name, values in columns.items()})
+            self._judge_block(images[rows], scratch, {name: values[rows] for name, values in columns.items()})
         return columns
 
-    def _judge_block(self, images: NDArray[np.generic], columns: Columns) -> None:
+    def _judge_block(self, images: NDArray[np.generic], scratch: NDArray[np.floating], columns: Columns) -> None:
         """Fill the columns of one block."""
         count = len(images)
-        padded = -(-count // 16) * 16  # whole vectors only: see BLOCK_IMAGES
-        block = np.empty((padded, self.box_px, self.box_px), self.dtype)
+        block = scratch[: -(-count // 16) * 16]  # whole vectors only: see BLOCK_IMAGES
         block[count:] = 0
         images = images.astype(np.result_type(images.dtype, block.dtype), copy=False)
         np.subtract(images, np.asarray(self.stack_mean, images.dtype), out=block[:count], casting="same_kind")
         signs = self._signs(block)
         block[signs == 0] = 0
-        spectra = scipy.fft.rfft2(block, axes=(1, 2), overwrite_x=True, workers=1)
-        spectra *= self._transfer
-        maps = scipy.fft.irfft2(spectra, s=block.shape[1:], axes=(1, 2), overwrite_x=True, workers=1)
+        maps = self._filter(block)
         found = np.full((count, 4), np.nan)
         judge_maps(
             maps[:count],
@@ -229,6 +228,14 @@ class ReferenceDetector:
         for i, name in enumerate(("center_y_px", "center_x_px", "second_y_px", "second_x_px")):
             columns[name][:] = found[:, i]
         columns["offset_px"][:] = np.hypot(found[:, 0], found[:, 1])
+
+    def _filter(self, block: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Correlate images with the template; one axis after the other, since complex transforms work in place."""
+        spectra = scipy.fft.rfft(block, axis=2, workers=1)
+        spectra = scipy.fft.fft(spectra, axis=1, overwrite_x=True, workers=1)
+        spectra *= self._transfer
+        spectra = scipy.fft.ifft(spectra, axis=1, overwrite_x=True, workers=1)
+        return scipy.fft.irfft(spectra, n=self.box_px, axis=2, overwrite_x=True, workers=1)  # type: ignore[no-any-return]
 
     def _signs(self, block: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return, for each image, the sign of the map whose highest pixels count; 0 where no ranking is possible."""
@@ -373,6 +380,15 @@ def reference_verdicts(
         **options,
     )
     return detector.judge(images)
+
+
+def _keep_freed_memory() -> None:
+    """Free a large array once, so that glibc keeps freed arrays of a block's size instead of returning them.
+
+    Its threshold is the largest mapped array freed so far, up to 32 MiB. Below it the pages of every block would be
+    faulted in anew, which costs as much as the filter. Other C libraries do not mind.
+    """
+    np.empty(30 << 20, np.uint8)
 
 
 def _finite_mean(images: NDArray[np.generic]) -> float:
