@@ -4,143 +4,37 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import blob_stack, write_stack
 
 cryosparc = pytest.importorskip("cryosparc", reason="cryosparc-tools is not installed: pip install cryosparc-tools")
 if not cryosparc.__version__.startswith("5."):
     pytest.skip("the stub server speaks CryoSPARC 5, cryosparc-tools is older", allow_module_level=True)
 
-from cryosparc.auth import get_default_auth_config_path  # noqa: E402
-from interop.cryosparc_stub import EMAIL, TOKEN, HangupError, Stub  # noqa: E402
+from interop.cryosparc_project import fault, make_project, outliers, serve  # noqa: E402
+from interop.cryosparc_stub import TOKEN, HangupError, Stub  # noqa: E402
 
 import napari_pickbias.report.outliers as figures  # noqa: E402
 import napari_pickbias.runs.outliers as room  # noqa: E402
-from napari_pickbias.jobs.progress import Progress  # noqa: E402
 from napari_pickbias.report.outlier_figures import verdict_panel  # noqa: E402
-from pickbias_cryosparc import live, live_client  # noqa: E402
+from pickbias_cryosparc import live_client  # noqa: E402
 
 pytestmark = pytest.mark.interop
-ARGUMENTS = ["--radius", "36", "--working-box", "21", "--threads", "1", "--fit-images", "200"]
 PNG = b"\x89PNG\r\n"
-
-
-def table(columns: dict[str, np.ndarray]) -> np.ndarray:
-    rows = np.empty(len(columns["uid"]), [(name, v.dtype, v.shape[1:]) for name, v in columns.items()])
-    for name, values in columns.items():
-        rows[name] = values
-    return rows
-
-
-def result(name: str, file: str, count: int, passthrough: bool = False) -> dict[str, object]:
-    more = {"versions": [0], "metafiles": [file], "num_items": [count], "passthrough": passthrough}
-    return {"name": name, "dtype": name, **more}
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with one extraction job, J2: the main file has images and CTF, the passthrough file locations."""
-    root = tmp_path_factory.mktemp("CS-three")
-    images = blob_stack(150, 25)[0]
-    n, stack = len(images), "J2/extract/000000000000000000007_é_particles.mrc"
-    write_stack(root / stack, images)
-    uid = np.random.default_rng(1).integers(1 << 63, 1 << 64, n, np.uint64)
-    f4 = np.float32
-    main = table(
-        {
-            "uid": uid,
-            "blob/path": np.array([stack.encode()] * n),
-            "blob/idx": np.arange(n, dtype="u4"),
-            "blob/shape": np.full((n, 2), images.shape[1], "u4"),
-            "blob/psize_A": np.full(n, 4, f4),
-            "blob/sign": np.ones(n, f4),
-            "blob/import_sig": np.arange(n, dtype="u8"),
-        }
-    )
-    passthrough = table(
-        {
-            "uid": uid,
-            "location/micrograph_uid": np.full(n, 7, "u8"),
-            "location/exp_group_id": np.full(n, 3, "u4"),
-            "location/micrograph_path": np.array(["J1/mics/é.mrc".encode()] * n),
-            "location/micrograph_shape": np.tile(np.array([4000, 4000], "u4"), (n, 1)),
-            "location/center_x_frac": np.linspace(0.1, 0.9, n).astype(f4),
-            "location/center_y_frac": np.linspace(0.9, 0.1, n).astype(f4),
-        }
-    )[::-1]
-    for name, rows in (("extracted_particles.cs", main), ("J2_passthrough_particles.cs", passthrough)):
-        with (root / "J2" / name).open("wb") as stream:
-            np.save(stream, rows)
-    return root
+    return make_project(tmp_path_factory.mktemp("CS-three"))
 
 
 @pytest.fixture
 def stub(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    """The server, with a saved login and nothing else in the environment."""
-    root = tmp_path / "CS-three"
-    shutil.copytree(template, root)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    get_default_auth_config_path.cache_clear()
-    with Stub(root) as server:
-        n = len(np.load(root / "J2/extracted_particles.cs"))
-        file = "J2/extracted_particles.cs"
-        results = [result("blob", file, n), result("location", "J2/J2_passthrough_particles.cs", n, True)]
-        server.add_job(
-            "J2",
-            {
-                "particles": {"type": "particle", "title": "Extracted", "results": results},
-                "micrographs": {"type": "exposure", "title": "Micrographs", "results": []},
-            },
-        )
-        save_login(tmp_path, server.url)
+    with serve(template, tmp_path, monkeypatch) as server:
         yield server
-    get_default_auth_config_path.cache_clear()
-
-
-def save_login(folder: Path, url: str) -> None:
-    sessions = {url: {EMAIL: {"token": {"access_token": TOKEN, "token_type": "bearer"}, "expires": "2999-01-01T00Z"}}}
-    path = folder / "config/cryosparc-tools/auth.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(sessions).replace("T00Z", "T00:00:00Z"))
-
-
-def outliers(stub: Stub, *more: str, source: str = "J2") -> int:
-    return live.main(["outliers", "--url", stub.url, "P3", "W1", source, *ARGUMENTS, *more])
-
-
-def fault(stub: Stub, capsys: pytest.CaptureFixture[str], *more: str, source: str = "J2", code: int = 2) -> str:
-    """Return the one line of a run that must fail; when there is an external job, it failed with the same line."""
-    capsys.readouterr()
-    before = set(stub.jobs)
-    assert outliers(stub, *more, source=source) == code
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1, lines
-    line = lines[0].removeprefix("pickbias-cryosparc: ")
-    for uid in set(stub.jobs) - before:
-        assert stub.jobs[uid]["status"] == "failed"
-        assert stub.texts("error")[-1] == line
-    return line
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Replace the science: the first half of the particles is kept; the door, files and uploads stay."""
-
-    def run_outliers(source, parameters, out, **options):  # type: ignore[no-untyped-def]
-        yield Progress("judge", 0, 2, "half of them")
-        yield Progress("judge", 2, 2)
-        keep = np.arange(len(source)) < len(source) // 2
-        files = {"kept": source.write_subset(keep, Path(out) / "kept.cs")[0]}
-        results = {"kept": int(keep.sum()), "particles": len(keep), "rejected_by_reason": {"noise": int((~keep).sum())}}
-        return room.OutlierRun(Path(out), files, {"results": results}, None)
-
-    monkeypatch.setattr(room, "run_outliers", run_outliers)
-    return monkeypatch
 
 
 # -- the whole way ----------------------------------------------------------------------------------------------------

@@ -127,20 +127,26 @@ def answer(fault: BaseException) -> str:
     detail = data.get("detail", data.get("message")) if isinstance(data, dict) else data
     if detail:
         return " ".join(str(detail).split()).rstrip(". ")
+    if type(fault).__name__ == "ResponseNotRead":  # where the client expects a dataset, it cannot read a refusal
+        return "it answered with an error whose text cryosparc-tools does not read"
     code = getattr(fault, "code", 0)
     return f"it answered with HTTP status {code}" if code else first_line(fault)
 
 
 def _is_answer(fault: BaseException) -> bool:
-    return hasattr(fault, "code") or type(fault).__name__ in {"HTTPStatusError", "InvalidSlotsError"}
+    return hasattr(fault, "code") or _is_httpx(fault) or type(fault).__name__ == "InvalidSlotsError"
 
 
 def _is_transport(fault: BaseException) -> bool:
-    if type(fault).__module__.split(".")[0] in {"httpx", "httpcore"}:
-        return type(fault).__name__ not in {"HTTPStatusError", "InvalidURL"}
+    if _is_httpx(fault):
+        return "TransportError" in {kind.__name__ for kind in type(fault).__mro__}
     if type(fault).__name__ == "CommandError":
         return isinstance(fault.__cause__ or fault.__context__, OSError) and getattr(fault, "code", 0) in (0, 500)
     return isinstance(fault, ConnectionError | TimeoutError)
+
+
+def _is_httpx(fault: BaseException) -> bool:
+    return type(fault).__module__.split(".")[0] == "httpx"
 
 
 def connect(url: str | None) -> Session:
