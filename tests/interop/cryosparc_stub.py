@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -115,6 +116,14 @@ class HangupError(Exception):
     """The connection breaks without an answer."""
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # a client that hangs up is no fault of the stub
+            super().handle_error(request, client_address)
+
+
 class Stub:
     """The server; use as a context manager.
 
@@ -137,7 +146,7 @@ class Stub:
         self.tile: dict[str, Any] = {}
         self.port = 0
         self._document = json.dumps(openapi()).encode()
-        self._server: ThreadingHTTPServer | None = None
+        self._server: Server | None = None
 
     @property
     def url(self) -> str:
@@ -158,8 +167,7 @@ class Stub:
 
             do_POST = do_GET  # noqa: N815
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self._server.daemon_threads = True
+        self._server = Server(("127.0.0.1", self.port), Handler)
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self

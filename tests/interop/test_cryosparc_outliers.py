@@ -20,7 +20,7 @@ from interop.cryosparc_stub import TOKEN, HangupError, Stub  # noqa: E402
 import napari_pickbias.report.outliers as figures  # noqa: E402
 import napari_pickbias.runs.outliers as room  # noqa: E402
 from napari_pickbias.report.outlier_figures import verdict_panel  # noqa: E402
-from pickbias_cryosparc import live_client  # noqa: E402
+from pickbias_cryosparc import live_external  # noqa: E402
 
 pytestmark = pytest.mark.interop
 PNG = b"\x89PNG\r\n"
@@ -96,7 +96,7 @@ def test_gone_in_the_middle_and_resumed(
     stub: Stub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The server goes while the job computes: the run is finished all the same, and sent on the second call."""
-    monkeypatch.setattr(live_client, "UPLOAD_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(live_external, "UPLOAD_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(room, "write_outlier_report", lambda *arguments: {})  # the other test's matter
     monkeypatch.setattr(figures, "outlier_panels", lambda result: [verdict_panel(result)])
 

@@ -22,7 +22,7 @@ from interop.cryosparc_stub import EMAIL, PASSWORD, TOKEN, AnswerError, HangupEr
 
 import napari_pickbias.runs.outliers as room  # noqa: E402
 from napari_pickbias.jobs.progress import Progress  # noqa: E402
-from pickbias_cryosparc import live, live_client, live_outliers  # noqa: E402
+from pickbias_cryosparc import live, live_external, live_outliers  # noqa: E402
 
 pytestmark = pytest.mark.interop
 
@@ -51,7 +51,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return room.OutlierRun(Path(out), files, {"results": results}, None)
 
     monkeypatch.setattr(room, "run_outliers", run_outliers)
-    monkeypatch.setattr(live_client, "UPLOAD_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(live_external, "UPLOAD_PAUSE_SECONDS", 0.01)
 
 
 def instead(monkeypatch: pytest.MonkeyPatch, run) -> None:  # type: ignore[no-untyped-def]
@@ -88,7 +88,7 @@ def test_a_long_traceback_does_not_leave_the_job_running(stub: Stub, capsys, mon
     assert err.count("\n") == 1
     assert stub.jobs["J3"]["status"] == "failed"
     short = stub.texts("error")[-1]
-    assert len(short) == live_client.LONGEST_ERROR
+    assert len(short) == live_external.LONGEST_ERROR
     assert stub.texts("error")[0].startswith("Traceback (most recent call last)")
     assert max(len(target) for _, target, _ in stub.requests) < 4000
 

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from napari_pickbias import __version__
 from napari_pickbias.errors import InputError
-from pickbias_cryosparc.live_client import ExternalJob, ServerGoneError, connect, create_external_job, safe
+from pickbias_cryosparc.live_external import ExternalJob, create_external_job
+from pickbias_cryosparc.live_session import ServerGoneError, connect, safe
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

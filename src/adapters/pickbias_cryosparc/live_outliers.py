@@ -14,7 +14,7 @@ from napari_pickbias.errors import InputError
 from napari_pickbias.jobs.outlier_parameters import OutlierParameters
 from napari_pickbias.records.atomic import atomic_path
 from pickbias_cryosparc.live import Call, Job
-from pickbias_cryosparc.live_client import ExternalJob, SourceOutput, missing_field, source_outputs
+from pickbias_cryosparc.live_external import ExternalJob, SourceOutput, missing_field, source_outputs
 
 if TYPE_CHECKING:
     from napari_pickbias.jobs.outliers import OutlierResult
