@@ -13,7 +13,8 @@ cryosparc = pytest.importorskip("cryosparc", reason="cryosparc-tools is not inst
 if not cryosparc.__version__.startswith("5."):
     pytest.skip("the stub server speaks CryoSPARC 5, cryosparc-tools is older", allow_module_level=True)
 
-from interop.cryosparc_project import make_project, serve  # noqa: E402
+from interop.cryosparc_files import make_project  # noqa: E402
+from interop.cryosparc_project import serve  # noqa: E402
 from interop.cryosparc_stub import Stub  # noqa: E402
 
 import napari_pickbias.runs.outliers as room  # noqa: E402

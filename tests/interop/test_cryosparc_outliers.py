@@ -14,7 +14,8 @@ cryosparc = pytest.importorskip("cryosparc", reason="cryosparc-tools is not inst
 if not cryosparc.__version__.startswith("5."):
     pytest.skip("the stub server speaks CryoSPARC 5, cryosparc-tools is older", allow_module_level=True)
 
-from interop.cryosparc_project import fault, make_project, outliers, serve  # noqa: E402
+from interop.cryosparc_files import make_project  # noqa: E402
+from interop.cryosparc_project import fault, outliers, serve  # noqa: E402
 from interop.cryosparc_stub import TOKEN, HangupError, Stub  # noqa: E402
 
 import napari_pickbias.report.outliers as figures  # noqa: E402

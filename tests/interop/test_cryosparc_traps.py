@@ -17,7 +17,8 @@ cryosparc = pytest.importorskip("cryosparc", reason="cryosparc-tools is not inst
 if not cryosparc.__version__.startswith("5."):
     pytest.skip("the stub server speaks CryoSPARC 5, cryosparc-tools is older", allow_module_level=True)
 
-from interop.cryosparc_project import fault, make_project, outliers, save_login, serve  # noqa: E402
+from interop.cryosparc_files import make_project  # noqa: E402
+from interop.cryosparc_project import fault, outliers, save_login, serve  # noqa: E402
 from interop.cryosparc_stub import EMAIL, PASSWORD, TOKEN, AnswerError, HangupError, Stub  # noqa: E402
 
 import napari_pickbias.runs.outliers as room  # noqa: E402
@@ -170,6 +171,16 @@ def test_nobody_there(stub: Stub, capsys) -> None:
     line = fault(stub, capsys)
     assert line.startswith(f"--url {stub.url}: CryoSPARC does not answer there ([Errno 111] Connection refused)")
     assert set(stub.jobs) == {"J2"}
+
+
+def test_a_server_of_another_age(stub: Stub, capsys) -> None:
+    """CryoSPARC 4 has no description of its functions."""
+    stub._document = b"<html>"
+    line = fault(stub, capsys)
+    assert line.startswith(
+        f"--url {stub.url}: cannot connect with cryosparc-tools {cryosparc.__version__} (Error reading"
+    )
+    assert line.endswith("else install the release of the server: pip install 'cryosparc-tools~=<its version>.0'")
 
 
 def test_what_a_completed_job_refuses_is_one_line(stub: Stub, capsys, monkeypatch) -> None:

@@ -107,20 +107,36 @@ def safe(text: str, *secrets: str) -> str:
 
 def first_line(fault: BaseException) -> str:
     """Return the first line of a fault's text, or its type's name."""
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    lines = [line.strip() for line in _text(_root(fault)).splitlines() if line.strip()]
     return lines[0].rstrip(":. ") if lines else type(fault).__name__
 
 
 def answer(fault: BaseException) -> str:
     """Return what the server says in an error answer, or what the client says of it."""
+    fault = _root(fault)
     data = getattr(fault, "data", None)
     detail = data.get("detail", data.get("message")) if isinstance(data, dict) else data
+    if not detail and type(fault).__name__ == "CommandError":
+        detail = " ".join(_text(fault).splitlines()[1:]) or first_line(fault)
     if detail:
-        return " ".join(str(detail).split()).rstrip(". ")
+        return " ".join(str(detail).split()).rstrip(". ")[:400]
     if type(fault).__name__ == "ResponseNotRead":  # where the client expects a dataset, it cannot read a refusal
         return "it answered with an error whose text cryosparc-tools does not read"
     code = getattr(fault, "code", 0)
     return f"it answered with HTTP status {code}" if code else first_line(fault)
+
+
+def _root(fault: BaseException) -> BaseException:
+    """Return what 4.x wrapped a fault of the connection around."""
+    while type(fault).__name__ == "CommandError" and type(fault.__cause__).__name__ == "CommandError":
+        fault = fault.__cause__  # type: ignore[assignment]
+    return fault
+
+
+def _text(fault: BaseException) -> str:
+    """Return a fault's text without address and without the arguments of the call: 4.x shows the password so."""
+    text = re.sub(r"^\*\*\* \([^)]*, code -?\w+\) ", "", str(fault))
+    return re.sub(r" with params .*", ":", text)
 
 
 def _is_answer(fault: BaseException) -> bool:
@@ -131,7 +147,7 @@ def _is_transport(fault: BaseException) -> bool:
     if _is_httpx(fault):
         return "TransportError" in {kind.__name__ for kind in type(fault).__mro__}
     if type(fault).__name__ == "CommandError":
-        return isinstance(fault.__cause__ or fault.__context__, OSError) and getattr(fault, "code", 0) in (0, 500)
+        return re.match(r"URL Error|Timeout Error", _text(_root(fault))) is not None
     return isinstance(fault, ConnectionError | TimeoutError)
 
 
@@ -198,8 +214,8 @@ def _why_not_connected(fault: Exception, url: str, version: str) -> str:
         return f"CryoSPARC does not answer there ({safe(first_line(cause))}); check the address and that it runs"
     release = ".".join(version.split(".")[:2])
     return (
-        f"cannot connect with cryosparc-tools {version} ({safe(first_line(cause))}); see that this is CryoSPARC "
-        f"{release}, else install the release of the server: pip install 'cryosparc-tools~=<its version>.0'"
+        f"cannot connect with cryosparc-tools {version} ({safe(answer(cause))}); check the login, and that this is "
+        f"CryoSPARC {release}: else install the release of the server: pip install 'cryosparc-tools~=<its version>.0'"
     )
 
 
