@@ -90,14 +90,6 @@ class TemplateBank:
             pixel_size_angstrom,
         )
 
-    def spectra(
-        self, tile: tuple[int, int], scale: NDArray[np.floating], first: int, last: int
-    ) -> NDArray[np.complex64]:
-        """Return conjugate spectra of templates ``first`` to ``last``, each times its ``scale``, padded to ``tile``."""
-        block = self.images[first:last] * np.asarray(scale[first:last], dtype=np.float32)[:, None, None]
-        spectra: NDArray[np.complex64] = scipy.fft.rfft2(block, s=tile, workers=1)
-        return np.conj(spectra, out=spectra)
-
     def noise_sd(self, power: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the standard deviation of each template's correlation with noise of a given power spectrum.
 
@@ -120,7 +112,7 @@ class TemplateBank:
             np.einsum("lij,ij->l", np.abs(np.asarray(block)) ** 2, power * weights) / size**2
             for block in self._grids(size)
         ]
-        return np.sqrt(np.concatenate(variances))
+        return np.asarray(np.sqrt(np.concatenate(variances)), np.float64)
 
     def _grids(self, size: int, block: int = 64) -> Iterator[NDArray[np.complex128]]:
         for first in range(0, len(self), block):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal
 
 import numba
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.matching.bank import TemplateBank
+from napari_pickbias.matching.engine import EngineName, Inverse, choose_inverse, template_spectra
 from napari_pickbias.matching.tiles import Tiling, plan_tiles
 
 BLOCK = 32
@@ -30,6 +32,7 @@ def score_map(
     noise_sd: NDArray[np.floating] | None = None,
     normalise: Literal["local", "global", "none"] = "local",
     border: Literal["exclude", "wrap"] = "exclude",
+    engine: EngineName = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Return the largest score over all templates at every pixel, and the template that gave it.
@@ -53,6 +56,10 @@ def score_map(
         ``s_l``, from :meth:`TemplateBank.noise_sd`.
     border : {"exclude", "wrap"}
         Pixels whose box leaves the micrograph get ``-inf``; or the micrograph is periodic (Algorithm 2 of the paper).
+    engine : {"auto", "scipy", "ducc0"}
+        Who transforms: see :mod:`napari_pickbias.matching.engine`.
+    progress : callable, optional
+        Called with the number of templates done and of all templates.
 
     Returns
     -------
@@ -64,8 +71,9 @@ def score_map(
     Raises
     ------
     InputError
-        When the micrograph is smaller than a template, not finite, or constant.
+        When the micrograph is smaller than a template, not finite, or constant, or the engine is not there.
     """
+    inverse = choose_inverse(engine)
     image, sd = _standardised(micrograph, bank.box_px)
     box, before = bank.box_px, bank.box_px // 2
     if border == "wrap":
@@ -73,16 +81,21 @@ def score_map(
     tiling = plan_tiles((image.shape[0], image.shape[1]), box)
     valid = (image.shape[0] - box + 1, image.shape[1] - box + 1)
     best = np.full(valid, -np.inf, dtype=np.float32)
-    which = np.full(valid, -1, dtype=np.int32)
-    scale = np.ones(len(bank)) if noise_sd is None else 1.0 / np.asarray(noise_sd, dtype=np.float64)
+    # half the traffic where the numbers fit
+    which = np.full(valid, -1, dtype=np.int16 if len(bank) <= np.iinfo(np.int16).max else np.int32)
+    scale = (np.ones(len(bank)) if noise_sd is None else 1.0 / np.asarray(noise_sd)).astype(np.float32)
     workers = threads or _allowed_cores()
     with ThreadPoolExecutor(workers) as pool:
         for first in range(0, len(bank), BLOCK):
             last = min(first + BLOCK, len(bank))
-            spectra = bank.spectra(tiling.tile, scale, first, last)
+            images = bank.images[first:last] * scale[first:last, None, None]
+            pieces = [images[piece : piece + 4] for piece in range(0, len(images), 4)]
+            spectra = [one for piece in pool.map(partial(template_spectra, tile=tiling.tile), pieces) for one in piece]
 
-            def work(start: tuple[int, int], first: int = first, spectra: NDArray[np.complex64] = spectra) -> None:
-                _match_tile(image, tiling, start, spectra, first, best, which)
+            def work(
+                start: tuple[int, int], first: int = first, spectra: Sequence[NDArray[np.complex64]] = spectra
+            ) -> None:
+                _match_tile(image, tiling, start, spectra, first, best, which, inverse)
 
             list(pool.map(work, tiling.starts))
             if progress is not None:
@@ -92,7 +105,7 @@ def score_map(
         elif normalise == "none":
             best *= np.float32(sd)
     if border == "wrap":
-        return best, which
+        return best, which.astype(np.int32)
     shape = (image.shape[0], image.shape[1])
     scores = np.full(shape, OUTSIDE, dtype=np.float32)
     numbers = np.full(shape, -1, dtype=np.int32)
@@ -125,10 +138,11 @@ def _match_tile(
     image: NDArray[np.float32],
     tiling: Tiling,
     start: tuple[int, int],
-    spectra: NDArray[np.complex64],
+    spectra: Sequence[NDArray[np.complex64]],
     first: int,
     best: NDArray[np.float32],
-    which: NDArray[np.int32],
+    which: NDArray[np.integer],
+    inverse: Inverse,
 ) -> None:
     """Correlate one tile with a block of templates and fold the results into ``best`` and ``which`` while in cache."""
     y, x = start
@@ -137,23 +151,30 @@ def _match_tile(
     tile = scipy.fft.rfft2(patch, s=tiling.tile, workers=1)
     rows = min(tiling.step[0], best.shape[0] - y)
     columns = min(tiling.step[1], best.shape[1] - x)
-    best_rows = best[y : y + rows, x : x + columns]
-    which_rows = which[y : y + rows, x : x + columns]
     product = np.empty_like(tile)
-    for offset in range(len(spectra)):
-        np.multiply(tile, spectra[offset], out=product)
-        scores = scipy.fft.irfft2(product, s=tiling.tile, overwrite_x=True, workers=1)
-        _fold(scores, np.int32(first + offset), best_rows, which_rows)
+    for offset, spectrum in enumerate(spectra):
+        np.multiply(tile, spectrum, out=product)
+        scores = inverse(product, nx, rows)
+        _fold(scores, which.dtype.type(first + offset), best, which, y, x, columns)
 
 
 @numba.njit(cache=True, nogil=True)
-def _fold(scores: NDArray[np.float32], number: np.int32, best: NDArray[np.float32], which: NDArray[np.int32]) -> None:
-    """Keep the larger score and its template; the first of equals stays.
+def _fold(
+    scores: NDArray[np.float32],
+    number: np.integer,
+    best: NDArray[np.float32],
+    which: NDArray[np.integer],
+    y: int,
+    x: int,
+    columns: int,
+) -> None:
+    """Keep the larger score and its template in the map at ``(y, x)``; the first of equals stays.
 
-    Rows are taken as views first: indexing with an offset inside the loop would keep it from being vectorised.
+    Rows are taken as contiguous views of the whole map: an offset inside the loop, or a map that was sliced before it
+    came here, would keep the loop from being vectorised.
     """
-    for i in range(best.shape[0]):
-        row, best_row, which_row = scores[i], best[i], which[i]
+    for i in range(scores.shape[0]):
+        row, best_row, which_row = scores[i], best[y + i][x : x + columns], which[y + i][x : x + columns]
         for j in range(best_row.size):
             better = row[j] > best_row[j]
             best_row[j] = row[j] if better else best_row[j]

@@ -2,7 +2,8 @@
 
 A tile of side ``N`` gives ``N - b + 1`` valid scores per axis for a box of side ``b``, and its FFT costs about the same
 per pixel whatever ``N`` (measured: docs/matching.md), so the cost of an axis is (number of tiles) x N. Sides that are
-multiples of 512 above 512 put the columns of a tile into the same cache sets and are left out.
+multiples of 512 above 512 put the columns of a tile into the same cache sets and are left out. Where one tile would
+do, two are taken if they cost hardly more: threads work on different tiles.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from functools import lru_cache
 from scipy.fft import next_fast_len
 
 SMALLEST_TILE, LARGEST_TILE = 192, 900
+SPLIT_COST = 1.1
+"""Two tiles on an axis instead of one may cost this many times as much."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def _best_side(length: int, box: int, real: bool) -> int:
             continue
         cost = -(-valid // (side - box + 1)) * side
         # Of equal costs the smaller tile stays in cache.
-        if cost < best_cost:
+        only_one = side - box + 1 >= valid
+        if cost * (SPLIT_COST if only_one and best else 1.0) < best_cost:
             best, best_cost = side, cost
         if side >= length:
             break
