@@ -121,6 +121,8 @@ def test_nothing_is_replaced_unasked(capsys: pytest.CaptureFixture[str]) -> None
         (["p.cs", "--to", "a.star", "--uids", "u.csv"], "pickbias: --uids u.csv: is for --to FILE.cs; leave it out"),
         (["p.cs", "--to", "a.cs", "--strip-uids"], "pickbias: --strip-uids: is for --to FILE.star; leave it out"),
         (["p.cs", "--to", "a.cs", "--link-stacks"], "pickbias: --link-stacks: is for --to FILE.star; leave it out"),
+        (["p.cs", "--to", "a.star", "--micrographs", "m"], "pickbias: --micrographs m: is for --micrograph-y auto"),
+        (["p.cs", "--to", "a.star", "--micrograph-y", "auto"], "pickbias: p.cs: none of its micrographs (such as J1"),
         (["p.cs"], "pickbias: Missing option '--to'"),
         (["folder", "--to", "a.star"], "pickbias: folder: holds no particle group"),
     ],

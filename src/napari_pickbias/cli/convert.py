@@ -14,10 +14,14 @@ from napari_pickbias.errors import InputError
 @click.option("--to", "target", required=True, metavar="FILE", help="The file to write: .star or .cs.")
 @click.option(
     "--micrograph-y",
-    type=click.Choice(["same", "flipped"]),
+    type=click.Choice(["same", "flipped", "auto"]),
     default="same",
     show_default=True,
-    help="same: both programs read the same MRC micrographs; flipped: RELION made its own from TIFF or EER movies.",
+    help="same: both programs read the same MRC micrographs; flipped: RELION made its own from TIFF or EER movies; "
+    "auto: ask the images (to .star).",
+)
+@click.option(
+    "--micrographs", metavar="DIR", default=None, help="RELION's micrographs, for --micrograph-y auto; default: own."
 )
 @click.option("--strip-uids", is_flag=True, help="Take CryoSPARC's 21-digit prefix off micrograph names (to .star).")
 @click.option("--link-stacks", is_flag=True, help="Link each .mrc stack as .mrcs, as RELION wants (to .star).")
@@ -30,6 +34,7 @@ def command(
     source: str,
     target: str,
     micrograph_y: str,
+    micrographs: str | None,
     strip_uids: bool,
     link_stacks: bool,
     uids: str | None,
@@ -54,7 +59,17 @@ def command(
         raise InputError(f"{'--strip-uids' if strip_uids else '--link-stacks'}: is for --to FILE.star; leave it out")
     if there.suffix.lower() != ".cs" and uids is not None:
         raise InputError(f"--uids {uids}: is for --to FILE.cs; leave it out")
-    done = convert(source, target, micrograph_y=micrograph_y, strip_uids=strip_uids, link_stacks=link_stacks, uids=uids)
+    if micrographs is not None and micrograph_y != "auto":
+        raise InputError(f"--micrographs {micrographs}: is for --micrograph-y auto; leave it out")
+    done = convert(
+        source,
+        target,
+        micrograph_y=micrograph_y,
+        micrographs=micrographs,
+        strip_uids=strip_uids,
+        link_stacks=link_stacks,
+        uids=uids,
+    )
     for note in done.notes:
         click.echo(f"note: {note}", err=True)
     if not quiet:

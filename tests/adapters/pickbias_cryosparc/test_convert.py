@@ -414,7 +414,9 @@ def test_links_need_their_stacks(data_dir, tmp_path):
 
 def test_options_and_suffixes(grouped, tmp_path):
     cs = grouped.job / "extracted_particles.cs"
-    assert refusal(cs, tmp_path / "a.star", micrograph_y="down") == "--micrograph-y: is 'down'; give same or flipped"
+    assert (
+        refusal(cs, tmp_path / "a.star", micrograph_y="down") == "--micrograph-y: is 'down'; give same, flipped or auto"
+    )
     assert refusal(cs, tmp_path / "a.txt") == (
         f"--to {tmp_path / 'a.txt'}: cannot convert extracted_particles.cs to that; give .star for CryoSPARC files and "
         ".cs for STAR files"

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.records.mrc import write_mrc
+from pickbias_cryosparc.convert import convert, cs_to_star
 from pickbias_cryosparc.micrograph_y import _judged, check_micrograph_y
 
 HEIGHT, WIDTH, BOX, N = 240, 300, 32, 24
@@ -65,6 +66,27 @@ def test_relions_micrographs(picked, tmp_path, turned, verdict):
     found = check_micrograph_y(source, np.random.default_rng(0), micrographs=tmp_path / "MotionCorr", particles=20)
     assert found.verdict == verdict
     assert found.particles == 20
+
+
+@pytest.mark.parametrize(("turned", "verdict"), [(True, "flipped"), (False, "same")])
+def test_the_conversion_asks_the_images(picked, tmp_path, turned, verdict):
+    source, folder = picked(turned), tmp_path / "MotionCorr"
+    done = convert(source, tmp_path / "auto.star", micrograph_y="auto", micrographs=folder)
+    cs_to_star(source, tmp_path / "told.star", micrograph_y=verdict)
+    assert (tmp_path / "auto.star").read_text() == (tmp_path / "told.star").read_text()
+    assert done.notes[0].startswith(f"micrograph y is '{verdict}': {N} particles compared with their micrographs")
+
+
+def test_the_conversion_does_not_guess(picked, tmp_path):
+    with pytest.raises(InputError) as caught:
+        convert(picked(noise=1e4), tmp_path / "a.star", micrograph_y="auto")
+    assert str(caught.value).startswith(f"--micrograph-y auto: {N} particles of p.cs cannot tell (mean correlation 0.")
+    assert str(caught.value).endswith("give same or flipped")
+    assert not (tmp_path / "a.star").exists()
+    (tmp_path / "b.star").touch()
+    with pytest.raises(InputError) as caught:
+        convert(tmp_path / "b.star", tmp_path / "b.cs", micrograph_y="auto")
+    assert str(caught.value) == "--micrograph-y auto: compares the images of CryoSPARC files; give same or flipped"
 
 
 def test_pure_noise_is_undecided():
