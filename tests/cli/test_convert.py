@@ -103,8 +103,12 @@ def test_what_is_left_out_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 def test_nothing_is_replaced_unasked(capsys: pytest.CaptureFixture[str]) -> None:
     particles("p.cs")
     Path("p.star").write_text("mine")
-    assert "--to p.star: exists already" in fault(capsys, "p.cs", "--to", "p.star")
-    assert Path("p.star").read_text() == "mine"
+    Path("q_uids.csv").write_text("mine")
+    for target, file in (("p.star", "p.star"), ("q.star", "q_uids.csv")):
+        line = fault(capsys, "p.cs", "--to", target)
+        assert line == f"pickbias: {file}: exists already; give another name to --to, or --overwrite to replace it\n"
+        assert Path(file).read_text() == "mine"
+    assert not Path("q.star").exists()
     assert convert("p.cs", "--to", "p.star", "--overwrite") == 0
     assert Path("p.star").read_text() != "mine"
 

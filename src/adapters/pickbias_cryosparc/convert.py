@@ -25,11 +25,13 @@ def convert(
     strip_uids: bool = False,
     link_stacks: bool = False,
     uids: str | Path | None = None,
+    overwrite: bool = True,
 ) -> Converted:
     """Convert a particle file; see :func:`cs_to_star` and :func:`star_to_cs` for the options.
 
     ``micrograph_y="auto"`` compares particles of a CryoSPARC group with the micrographs that RELION will use (those in
     the folder ``micrographs``, by default CryoSPARC's own); a note says what was found.
+    Without ``overwrite`` neither the target nor the file that is written beside it may be there already.
 
     Raises ``InputError`` when the two suffixes name no conversion, or the target is the source.
     """
@@ -38,6 +40,11 @@ def convert(
         raise InputError(f"{source}: no such file; check the path, which is taken from the current directory")
     if target.exists() and target.samefile(source):
         raise InputError(f"{target}: is the input itself, which is never written to; give another name")
+    star = target.suffix.lower() == ".star"
+    beside = target.with_name(f"{target.stem}_uids.csv") if star else target.with_suffix(".csg")
+    for file in (target, beside):
+        if file.exists() and not overwrite:
+            raise InputError(f"{file}: exists already; give another name to --to, or --overwrite to replace it")
     if micrograph_y not in ("same", "flipped", "auto"):
         raise InputError(f"--micrograph-y: is '{micrograph_y}'; give same, flipped or auto")
     from_cs = source.is_dir() or source.suffix.lower() in {".cs", ".csg"}

@@ -48,13 +48,10 @@ def command(
     """
     from napari_pickbias.records.converters import find_converter
 
-    # The converter sees to it that the target is not the input; here, that it is no one else's work.
     convert = find_converter(source)
     there = Path(target)
     if there.is_dir():
         raise InputError(f"--to {target}: is a folder; give the file to write")
-    if there.exists() and not overwrite and not there.samefile(source):
-        raise InputError(f"--to {target}: exists already; give another name, or --overwrite to replace it")
     if there.suffix.lower() != ".star" and (strip_uids or link_stacks):
         raise InputError(f"{'--strip-uids' if strip_uids else '--link-stacks'}: is for --to FILE.star; leave it out")
     if there.suffix.lower() != ".cs" and uids is not None:
@@ -69,6 +66,7 @@ def command(
         strip_uids=strip_uids,
         link_stacks=link_stacks,
         uids=uids,
+        overwrite=overwrite,
     )
     for note in done.notes:
         click.echo(f"note: {note}", err=True)
