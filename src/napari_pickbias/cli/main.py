@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "napari_pickbias.cli.demo",
     "outliers": "napari_pickbias.cli.outliers",
     "simulate": "napari_pickbias.cli.simulate",
+    "softmodes": "napari_pickbias.cli.softmodes",
 }
 EXIT_DONE, EXIT_OUR_FAULT, EXIT_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 

@@ -1,0 +1,64 @@
+"""``pickbias softmodes``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from napari_pickbias.cli.drive import drive
+from napari_pickbias.cli.options import build, model_options, run_options
+from napari_pickbias.jobs.softmodes_parameters import SoftmodesParameters
+from napari_pickbias.runs.cores import allowed_cores
+
+
+@click.command("softmodes", short_help="Find which parts of a map and which poses the data leave uncertain.")
+@click.option("--map", "map_path", required=True, metavar="FILE", help="Refined map.")
+@click.option("--particles", required=True, metavar="FILE", help="Its particles, with poses: .star or .cs.")
+@click.option("--mask", "mask_path", metavar="FILE", help="Mask of the map's box; 0.5 and above may change.")
+@click.option("--no-shifts", is_flag=True, help="Shifts of particles are known.")
+@run_options
+@model_options(SoftmodesParameters, skip=("shifts",))
+def command(
+    map_path: str,
+    particles: str,
+    mask_path: str | None,
+    no_shifts: bool,
+    out: str,
+    threads: int | None,
+    overwrite: bool,
+    resume: bool,
+    quiet: bool,
+    **values: Any,
+) -> None:
+    """Find the softest deformations of a map: those that its images can hardly tell from it.
+
+    No image is read. Writes mode_NN.mrc with mode_NN_plus.mrc and mode_NN_minus.mrc, uncertainty.mrc, spectrum.csv,
+    particles_softmodes.*, summary.json, report.html and report.pdf into DIR.
+    """
+    parameters = build(SoftmodesParameters, {**values, "shifts": not no_shifts})
+    # Numerical libraries take seconds to load: not before the options are known to be sound.
+    from threadpoolctl import threadpool_limits
+
+    from napari_pickbias.records import open_particles
+    from napari_pickbias.runs.softmodes import run_softmodes
+
+    source = open_particles(particles)
+    job = run_softmodes(map_path, source, parameters, out, mask_path=mask_path, overwrite=overwrite, resume=resume)
+    with threadpool_limits(limits=threads or allowed_cores()):
+        run = drive(job, quiet=quiet)
+    if quiet:
+        return
+    if run.result is None:
+        click.echo(f"{run.directory}: this run is finished already; nothing to do")
+        return
+    for warning in run.result.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    found = run.result.found
+    click.echo("mode  eigenvalue  known poses  amplitude  pose change")
+    for index in range(len(found.eigenvalues)):
+        click.echo(
+            f"{index + 1:4d}  {found.eigenvalues[index]:10.4g}  {found.known_pose_eigenvalues[index]:11.4g}  "
+            f"{found.amplitude_fraction[index]:9.2%}  {found.pose_change_deg[index]:10.3g}°"
+        )
+    click.echo(f"report: {run.files['html']}")

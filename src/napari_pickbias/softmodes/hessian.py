@@ -1,0 +1,161 @@
+"""The Hessian of the profile likelihood: what images tell of a map whose poses adjust themselves.
+
+With the residuals' mean, zero, it is the Fisher information after the poses are eliminated (Schur complement)::
+
+    H = sum_j P_j^* (1 - Pi_j) P_j ,   Pi_j the projection onto the tangents of the pose of view j
+
+so every slice of a change of the map is projected off what a change of its pose explains. Known poses leave
+``H_FF = sum_j P_j^* P_j``. Source: docs/softmodes.md, equations 1 to 4.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from napari_pickbias.imaging.fourier import Floats
+from napari_pickbias.softmodes.metric import Convolution, corner_symbol, riesz_metric
+from napari_pickbias.softmodes.views import (
+    Tangents,
+    Views,
+    gradient_volumes,
+    normal_symbol,
+    orthonormal_tangents,
+    real_products,
+    sample,
+    slices_and_tangents,
+    spread,
+)
+
+MOST_DENSE_BYTES = 450_000_000
+"""Up to this size the couplings of map and poses are kept as a matrix, which is faster than transforms."""
+
+
+class Hessian:
+    """Hessian of a volume, on the voxels of a support.
+
+    Vectors are ``(N,)`` or ``(N, k)``, one value a voxel of the support. Nothing is divided by the number of images.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (n, n, n)
+        Map whose images these would be; what lies outside the support counts too.
+    views : Views
+        From :func:`~napari_pickbias.softmodes.views.make_views`.
+    support : ndarray of bool, shape (n, n, n)
+        Voxels that may change.
+    images : float
+        Images that the views stand for: the weight of the neutral frequencies.
+    shifts, contrast : bool
+        Unknowns of a pose besides the rotation.
+    dense : bool or None
+        Keep couplings as a matrix; None decides by :data:`MOST_DENSE_BYTES`.
+
+    Attributes
+    ----------
+    metric : Convolution
+        Riesz metric ``W``.
+    tangents : Tangents
+        Of the poses.
+    """
+
+    def __init__(
+        self,
+        volume: Floats,
+        views: Views,
+        support: NDArray[np.bool_],
+        *,
+        images: float,
+        shifts: bool = True,
+        contrast: bool = False,
+        dense: bool | None = None,
+    ) -> None:
+        self.volume, self.views, self.support, self.images = np.asarray(volume, np.float64), views, support, images
+        self.shifts, self.contrast = shifts, contrast
+        self.slices, raw = slices_and_tangents(self.volume, views, shifts=shifts, contrast=contrast)
+        self.tangents: Tangents = orthonormal_tangents(raw)
+        self.metric = riesz_metric(support)
+        symbol = normal_symbol(views) + images * corner_symbol(views.size)
+        self._known = Convolution(symbol, support)
+        count, unknowns = raw.shape[:2]
+        size = 4 * int(support.sum()) * count * unknowns
+        self._couplings = self._coupling_matrix() if (size <= MOST_DENSE_BYTES if dense is None else dense) else None
+
+    def known_pose(self, vectors: Floats) -> NDArray[np.float64]:
+        """Apply ``H_FF``: the Hessian if all poses were known."""
+        return self._known(vectors)
+
+    def __call__(self, vectors: Floats) -> NDArray[np.float64]:
+        """Apply the Hessian of the profile likelihood."""
+        columns = np.asarray(vectors, np.float64).reshape(len(vectors), -1)
+        if self._couplings is not None:
+            explained = self._couplings @ (self._couplings.T @ columns.astype(self._couplings.dtype))
+        else:
+            parts = self.components(columns)
+            explained = self._back(np.einsum("kjq,jqp->kjp", parts, self.tangents.basis))
+        return (self._known(columns) - explained).reshape(np.shape(vectors))
+
+    def embed(self, vectors: Floats) -> NDArray[np.float64]:
+        """Return ``(N, k)`` vectors as ``(k, n, n, n)`` volumes."""
+        columns = np.asarray(vectors, np.float64).reshape(len(vectors), -1)
+        volumes = np.zeros((columns.shape[1], *self.support.shape))
+        volumes[:, self.support] = columns.T
+        return volumes
+
+    def slices_of(self, vectors: Floats) -> NDArray[np.complex128]:
+        """Return the filtered slices of ``(N, k)`` vectors, ``(k, J, p)``."""
+        return np.asarray(sample(self.embed(vectors), self.views.points) * self.views.filters)
+
+    def components(self, vectors: Floats) -> NDArray[np.float64]:
+        """Return how much of each slice the pose explains: ``(N, k)`` vectors to ``(k, J, q)``."""
+        slices = self.slices_of(vectors)
+        return real_products(slices.transpose(1, 0, 2), self.tangents.basis).transpose(1, 0, 2)
+
+    def pose_change(self, vectors: Floats) -> NDArray[np.float64]:
+        """Return the poses that follow a change of the map, to first order: ``-H_tt^-1 H_tF v``, ``(k, J, q)``.
+
+        Rotation vectors in the image's frame in radians, then shifts in pixels, then the contrast.
+        """
+        return -np.einsum("jab,kjb->kja", self.tangents.recover, self.components(vectors))
+
+    def pose_covariance(self) -> NDArray[np.float64]:
+        """Return ``H_tt^-1`` of each view, ``(J, q, q)``; times ``sigma^2`` it is the covariance of its pose."""
+        return np.asarray(self.tangents.recover @ self.tangents.recover.transpose(0, 2, 1))
+
+    def _back(self, slices: NDArray[np.complex128]) -> NDArray[np.float64]:
+        volumes = spread(slices * self.views.filters, self.views.points, self.views.size)
+        return np.ascontiguousarray(volumes[:, self.support].T)
+
+    def _coupling_matrix(self) -> NDArray[np.float32]:
+        """Return ``P^* Q``, ``(N, J q)``: one small transform for each view."""
+        count, unknowns, _ = self.tangents.basis.shape
+        matrix = np.empty((count * unknowns, int(self.support.sum())), np.float32)
+        points = self.views.points
+        for view in range(count):
+            values = (self.tangents.basis[view] * self.views.filters[view]).astype(np.complex64)
+            volumes = spread(values, points[:, view], self.views.size)
+            matrix[view * unknowns : (view + 1) * unknowns] = volumes[:, self.support]
+        return matrix.T
+
+
+def rigid_generators(volume: Floats, support: NDArray[np.bool_], *, shifts: bool = True) -> NDArray[np.float64]:
+    """Return the changes of a map under rotations and, with ``shifts``, translations: ``(N, 3 or 6)``, unit columns.
+
+    ``-(w x x) . grad V`` and ``-grad V``, the gradient by Fourier transform.
+    """
+    size = volume.shape[0]
+    spectrum = scipy.fft.fftn(np.asarray(volume, np.float64), workers=1)
+    frequency = 2 * np.pi * np.fft.fftfreq(size)
+    if size % 2 == 0:
+        frequency[size // 2] = 0
+    shapes = ((1, 1, -1), (1, -1, 1), (-1, 1, 1))
+    slopes = [scipy.fft.ifftn(1j * frequency.reshape(shape) * spectrum, workers=1).real for shape in shapes]
+    # i x V is conj of the gradient volumes' factor: the coordinates themselves
+    x, y, z = (gradient_volumes(np.ones(volume.shape))[axis].imag * -1 for axis in range(3))
+    dx, dy, dz = slopes
+    columns = [-(y * dz - z * dy), -(z * dx - x * dz), -(x * dy - y * dx)]
+    if shifts:
+        columns += [-dx, -dy, -dz]
+    matrix = np.stack([column[support] for column in columns], axis=1)
+    return np.asarray(matrix / np.linalg.norm(matrix, axis=0).clip(min=np.finfo(float).tiny))

@@ -1,0 +1,227 @@
+"""Soft modes of a map: what its images can hardly tell from it, at the amplitude that a test would still accept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pickbias.imaging.fourier import Floats, hermitian_weights, radial_frequency
+from napari_pickbias.imaging.volumes import soft_ball
+from napari_pickbias.softmodes.hessian import Hessian, rigid_generators
+from napari_pickbias.softmodes.metric import riesz_metric, riesz_symbol
+from napari_pickbias.softmodes.realign import realign
+from napari_pickbias.softmodes.solver import dense_softest, softest
+from napari_pickbias.softmodes.views import make_views
+
+LOG_ODDS = float(np.log(20.0))
+"""Loss of log-likelihood at which a likelihood ratio of 20 to 1 rejects a map."""
+NOISE_RATIO = 13.0
+"""Variance of the noise over the mean energy of the projections, per pixel: what EMPIAR-10005 has."""
+TRUSTED_MISFIT = 0.2
+"""Relative error of the quadratic prediction, poses fitted anew, up to which it counts as valid."""
+CHECKED_VIEWS = 192
+DENSE_VOXELS = 400
+"""Supports up to this size are solved by full matrices."""
+
+
+@dataclass(frozen=True)
+class SoftModes:
+    """Soft modes of a map.
+
+    ``k`` modes, ``J`` views, ``n`` the side of the box, ``q`` unknowns of a pose.
+
+    Attributes
+    ----------
+    eigenvalues : ndarray, shape (k,)
+        Information per image in the Riesz metric with poses free to adjust, rising; 1 is full information.
+    known_pose_eigenvalues : ndarray, shape (k,)
+        Of the same modes with poses held. Small: views are missing. Large: the poses' freedom makes the mode soft.
+    residuals : ndarray, shape (k,)
+        Of the eigenvalue problem, relative.
+    modes : ndarray, shape (k, n, n, n)
+        Of unit Riesz norm.
+    amplitudes : ndarray, shape (k,)
+        ``a``: the maps ``V + a u`` and ``V - a u`` lose ln 20 of log-likelihood.
+    amplitude_fraction : ndarray, shape (k,)
+        ``|a u| / |V|`` in the Riesz norm.
+    uncertainty : ndarray, shape (n, n, n)
+        Standard deviation of the map's voxels: the modes and, for all other directions, full information; 0 outside
+        the support.
+    pose_change : ndarray, shape (k, J, q)
+        Poses that follow ``V + a u``: rotation vectors in the image's frame (radians), shifts (px), contrast.
+    pose_sd : ndarray, shape (J, q)
+        Standard deviation of each view's own pose, same units.
+    misfit_ratio : ndarray, shape (k, 2)
+        Loss of likelihood at ``V + a u`` and ``V - a u`` with poses fitted anew, over the quadratic prediction.
+    noise_variance : float
+        Per pixel, in the map's units.
+    images : float
+        Number of images that the views stand for.
+    """
+
+    eigenvalues: NDArray[np.float64]
+    known_pose_eigenvalues: NDArray[np.float64]
+    residuals: NDArray[np.float64]
+    modes: NDArray[np.float64]
+    amplitudes: NDArray[np.float64]
+    amplitude_fraction: NDArray[np.float64]
+    uncertainty: NDArray[np.float64]
+    pose_change: NDArray[np.float64]
+    pose_sd: NDArray[np.float64]
+    misfit_ratio: NDArray[np.float64]
+    noise_variance: float
+    images: float
+
+    @property
+    def pose_change_deg(self) -> NDArray[np.float64]:
+        """``(k,)`` root mean square of the turns that follow each mode, degrees."""
+        turns = np.linalg.norm(self.pose_change[:, :, :3], axis=2)
+        return np.asarray(np.degrees(np.sqrt(np.mean(turns**2, axis=1))))
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """``(k,)`` True where the mean loss at ``V +- a u`` is within :data:`TRUSTED_MISFIT` of the prediction."""
+        return np.asarray(np.abs(self.misfit_ratio.mean(axis=1) - 1) <= TRUSTED_MISFIT)
+
+
+def soft_modes(
+    volume: Floats,
+    rotations: Floats,
+    ctf: Floats | None = None,
+    weights: Floats | None = None,
+    shifts: bool = True,
+    mask: Floats | NDArray[np.bool_] | None = None,
+    modes: int = 6,
+    *,
+    contrast: bool = False,
+    noise_variance: float | None = None,
+    rng: np.random.Generator | None = None,
+    tolerance: float = 1e-3,
+    iterations: int = 60,
+    on_step: Callable[[], None] | None = None,
+) -> SoftModes:
+    """Find the deformations of a map that its images can hardly tell from it.
+
+    No image is needed: only the map, the poses, the CTFs and the level of noise (docs/softmodes.md).
+
+    Parameters
+    ----------
+    volume : ndarray, shape (n, n, n)
+        Refined map.
+    rotations : ndarray, shape (J, 3, 3)
+        Active rotations of the views.
+    ctf : ndarray, shape (J or 1, n, n // 2 + 1), or None
+        Half-spectra of the CTF; None is 1.
+    weights : ndarray, shape (J,), or None
+        Images that each view stands for; None is 1.
+    shifts, contrast : bool
+        Unknowns of each pose besides its rotation.
+    mask : ndarray, shape (n, n, n), or None
+        Voxels of 0.5 and above may change; None is a ball one voxel smaller than the box.
+    modes : int
+        How many.
+    noise_variance : float or None
+        Per pixel of an image of this box, in the map's units; None is :data:`NOISE_RATIO` times the energy of the
+        mean projection, per pixel.
+    rng : numpy.random.Generator or None
+        Of the start vectors and of the views that are fitted anew; None is a fixed one.
+    tolerance, iterations, on_step
+        As for :func:`~napari_pickbias.softmodes.solver.softest`.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, the mask is empty, or the map is zero within it.
+    """
+    volume = np.asarray(volume, np.float64)
+    size = volume.shape[0]
+    if volume.shape != (size,) * 3:
+        raise ValueError(f"`volume` has shape {volume.shape}; it must be a cube")
+    support = (soft_ball(size, size / 2 - 1) if mask is None else np.asarray(mask)) >= 0.5
+    if support.shape != volume.shape or int(support.sum()) < 5 * (modes + 6):
+        raise ValueError(f"`mask` leaves {int(support.sum())} voxels of {volume.shape}; it must hold the molecule")
+    inside = np.where(support, volume, 0)
+    if not np.any(inside):
+        raise ValueError("`volume` is zero within the mask")
+    rng = rng or np.random.default_rng(0)
+    images = float(len(rotations) if weights is None else np.sum(weights))
+    views = make_views(rotations, size, ctf=ctf, weights=weights)
+    hessian = Hessian(inside, views, support, images=images, shifts=shifts, contrast=contrast)
+    rigid = rigid_generators(inside, support, shifts=shifts)
+    if int(support.sum()) <= DENSE_VOXELS:
+        found = dense_softest(hessian, modes, rigid)
+    else:
+        found = softest(hessian, modes, rigid, rng, tolerance=tolerance, iterations=iterations, on_step=on_step)
+    vectors = found.modes
+    energy = mean_energy(volume, support)
+    variance = NOISE_RATIO * energy / size**2 if noise_variance is None else float(noise_variance)
+    known = np.einsum("nk,nk->k", vectors, hessian.known_pose(vectors)) / images
+    totals = np.maximum(found.eigenvalues, 1e-12) * images
+    amplitudes = np.sqrt(2 * LOG_ODDS * variance / totals)
+    change = hessian.pose_change(vectors * amplitudes)
+    volumes = hessian.embed(vectors)
+    counts = np.ones(len(rotations)) if weights is None else np.asarray(weights, np.float64)
+    spread = np.sqrt(variance * counts[:, None] * np.einsum("jaa->ja", hessian.pose_covariance()))
+    return SoftModes(
+        eigenvalues=found.eigenvalues,
+        known_pose_eigenvalues=np.asarray(known),
+        residuals=found.residuals,
+        modes=volumes,
+        amplitudes=amplitudes,
+        amplitude_fraction=amplitudes / np.sqrt(energy),
+        uncertainty=_uncertainty(volumes, variance / totals, variance / images, support),
+        pose_change=change,
+        pose_sd=np.asarray(spread),
+        misfit_ratio=_misfit_ratios(hessian, vectors * amplitudes, rng),
+        noise_variance=variance,
+        images=images,
+    )
+
+
+def mean_energy(volume: Floats, support: NDArray[np.bool_]) -> float:
+    """Return the energy (sum of squares over pixels) of a volume's projections, mean over uniform views."""
+    vector = np.asarray(volume, np.float64)[support]
+    return float(vector @ riesz_metric(support)(vector))
+
+
+def _uncertainty(
+    volumes: NDArray[np.float64], variances: NDArray[np.float64], floor: float, support: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the standard deviation of voxels; ``floor`` times the inverse metric's diagonal is what all have."""
+    size = support.shape[0]
+    band = radial_frequency((2 * size,) * 3) < 0.5
+    white = floor * float(np.sum(hermitian_weights(2 * size) * band / riesz_symbol(size))) / (2 * size) ** 3
+    total = np.einsum("k,kzyx->zyx", variances, volumes**2) + white
+    return np.asarray(np.where(support, np.sqrt(total), 0))
+
+
+def _misfit_ratios(hessian: Hessian, steps: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the loss of likelihood at ``V +- steps``, poses fitted anew, over the quadratic prediction."""
+    views = hessian.views
+    count = len(views.rotations)
+    rows = np.sort(rng.choice(count, min(count, CHECKED_VIEWS), replace=False))
+    chosen = views._replace(rotations=views.rotations[rows], filters=views.filters[rows])
+    basis = hessian.tangents.basis[rows]
+    volumes = hessian.embed(steps)
+    slices = hessian.slices_of(steps)[:, rows]
+    parts = hessian.components(steps)[:, rows]
+    change = hessian.pose_change(steps)[:, rows]
+    ratios = np.empty((len(volumes), 2))
+    for mode, step in enumerate(volumes):
+        left = slices[mode] - np.einsum("jq,jqp->jp", parts[mode], basis)
+        predicted = 0.5 * float(np.sum(np.abs(left) ** 2))
+        for column, sign in enumerate((1.0, -1.0)):
+            fitted = realign(
+                hessian.volume + sign * step,
+                chosen,
+                hessian.slices[rows],
+                sign * change[mode],
+                shifts=hessian.shifts,
+                contrast=hessian.contrast,
+                iterations=2,
+            )
+            ratios[mode, column] = float(fitted.misfit.sum()) / max(predicted, 1e-300)
+    return ratios

@@ -1,0 +1,135 @@
+"""`pickbias softmodes` from end to end, in its own process, and its refusals, each in one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_pickbias.imaging.phantoms import blob_volume, phantom
+from napari_pickbias.records import read_volume, write_mrc
+from napari_pickbias.softmodes.modes import mean_energy
+
+SIZE, COUNT = 16, 60
+OPTICS = """
+data_optics
+
+loop_
+_rlnOpticsGroup #1
+_rlnOpticsGroupName #2
+_rlnImagePixelSize #3
+_rlnImageSize #4
+_rlnVoltage #5
+_rlnSphericalAberration #6
+_rlnAmplitudeContrast #7
+1 one 4.0 16 300.0 2.7 0.1
+
+data_particles
+
+loop_
+_rlnImageName #1
+_rlnOpticsGroup #2
+"""
+
+
+def write_star(path: Path, angles: np.ndarray | None, count: int = COUNT) -> Path:
+    """Write particles whose stack is an empty file: the images must never be opened."""
+    path.with_name("stack.mrcs").write_bytes(b"")
+    labels = "" if angles is None else "_rlnAngleRot #3\n_rlnAngleTilt #4\n_rlnAnglePsi #5\n"
+    rows = [f"{i + 1:06d}@stack.mrcs 1" for i in range(count)]
+    if angles is not None:
+        rows = [f"{row} {a:.3f} {b:.3f} {c:.3f}" for row, (a, b, c) in zip(rows, angles[:count], strict=True)]
+    path.write_text(OPTICS + labels + "\n".join(rows) + "\n")
+    return path
+
+
+def random_angles() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    tilt = np.degrees(np.arccos(rng.uniform(-1, 1, COUNT)))
+    return np.stack([rng.uniform(-180, 180, COUNT), tilt, rng.uniform(-180, 180, COUNT)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("softmodes")
+    write_mrc(folder / "map.mrc", blob_volume(phantom(4.5), SIZE), 4.0, origin_angstrom=(8.0, 4.0, -4.0))
+    write_star(folder / "particles.star", random_angles())
+    return folder
+
+
+def softmodes(project: Path, out: str, *more: str) -> subprocess.CompletedProcess[str]:
+    arguments = ["--map", "map.mrc", "--particles", "particles.star", "--out", out, "--modes", "2", *more]
+    return subprocess.run(
+        [sys.executable, "-m", "napari_pickbias", "softmodes", *arguments], cwd=project, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(project: Path) -> Path:
+    run = softmodes(project, "out", "--box", "12")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "report: out/report.html"
+    assert "the particles have no CTF" in run.stderr
+    return project / "out"
+
+
+def test_the_promised_files_and_names_are_there(finished: Path) -> None:
+    modes = {f"mode_{i:02d}{end}.mrc" for i in (1, 2) for end in ("", "_plus", "_minus")}
+    rest = {"uncertainty.mrc", "spectrum.csv", "particles_softmodes.star", "summary.json", "report.html", "report.pdf"}
+    assert {p.name for p in finished.iterdir()} - {".pickbias"} == modes | rest | {"pickbias.log"}
+    results = json.loads((finished / "summary.json").read_text())["results"]
+    names = ("eigenvalues", "known_pose_eigenvalues", "residuals", "amplitude_fraction", "pose_change_deg")
+    assert all(len(results[name]) == 2 for name in names)
+    assert isinstance(results["valid"], bool)
+    assert any("13 times" in text for text in results["warnings"])
+    assert results["eigenvalues"] == sorted(results["eigenvalues"])
+    assert all(a <= b for a, b in zip(results["eigenvalues"], results["known_pose_eigenvalues"], strict=True))
+
+
+def test_maps_have_the_frame_of_the_map_and_modes_unit_norm(project: Path, finished: Path) -> None:
+    source = read_volume(project / "map.mrc")
+    volumes = {name: read_volume(finished / f"{name}.mrc") for name in ("mode_01", "mode_01_plus", "mode_01_minus")}
+    for volume in [*volumes.values(), read_volume(finished / "uncertainty.mrc")]:
+        assert volume.data.shape == source.data.shape
+        assert volume.voxel_size_angstrom == pytest.approx(4.0)
+        np.testing.assert_allclose(volume.origin_angstrom, source.origin_angstrom)
+    change = (volumes["mode_01_plus"].data - volumes["mode_01_minus"].data) / 2
+    mode = volumes["mode_01"].data
+    everywhere = np.ones(mode.shape, bool)
+    # The box of 12 cuts frequencies of the support's edge, so the norm is 1 to a few per cent.
+    assert mean_energy(mode, everywhere) == pytest.approx(1, abs=0.05)
+    fraction = json.loads((finished / "summary.json").read_text())["results"]["amplitude_fraction"][0]
+    whole = mean_energy(source.data, everywhere)
+    assert np.sqrt(mean_energy(change, everywhere) / whole) == pytest.approx(fraction, rel=0.08)
+    assert np.corrcoef(change.ravel(), mode.ravel())[0, 1] > 0.9999
+
+
+def test_particles_keep_their_rows_and_gain_columns(project: Path, finished: Path) -> None:
+    old = [line for line in (project / "particles.star").read_text().splitlines() if "@" in line]
+    text = (finished / "particles_softmodes.star").read_text()
+    new = [line for line in text.splitlines() if "@" in line]
+    assert all(b.startswith(a) for a, b in zip(old, new, strict=True))
+    for label in ("RotationSd", "ShiftSdAngst", "Mode01Turn", "Mode01ShiftAngst", "Mode02Turn"):
+        assert f"_pickbias{label} " in text
+    values = np.array([[float(v) for v in line.split()[5:]] for line in new])
+    assert values.shape == (COUNT, 6)
+    assert (values > 0).all()
+
+
+def test_what_if_views_and_a_finished_run(project: Path, finished: Path) -> None:
+    del finished
+    again = softmodes(project, "out", "--box", "12", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert "finished already; nothing to do" in again.stdout
+    run = softmodes(project, "polar", "--box", "12", "--views", "polar:30", "--no-shifts", "--particles-count", "600")
+    assert run.returncode == 0, run.stderr
+    results = json.loads((project / "polar/summary.json").read_text())["results"]
+    usual = json.loads((project / "out/summary.json").read_text())["results"]
+    assert results["eigenvalues"][0] < 0.2 * usual["eigenvalues"][0]
+    assert not (project / "polar/particles_softmodes.star").exists()
+    assert any("the views are polar:30" in text for text in results["warnings"])
+    assert any("views are missing" in text for text in results["warnings"])
