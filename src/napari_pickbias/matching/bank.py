@@ -10,6 +10,10 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
+from napari_pickbias.imaging.fourier import band_filter
+from napari_pickbias.imaging.projection import fourier_volume, project
+from napari_pickbias.imaging.rotations import matrices_from_euler
+from napari_pickbias.matching.views import view_grid
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,64 @@ class TemplateBank:
             np.zeros((count, 3)) if euler_deg is None else np.asarray(euler_deg, dtype=np.float64),
             pixel_size_angstrom,
         )
+
+    @classmethod
+    def from_volume(
+        cls,
+        volume: NDArray[np.floating],
+        pixel_size: float,
+        angular_step: float,
+        *,
+        symmetry: str = "C1",
+        lowpass: float | None = None,
+        highpass: float | None = None,
+        mask_diameter: float | None = None,
+    ) -> TemplateBank:
+        """Make a bank of the projections of a map, on an even grid of views with in-plane rotations.
+
+        Parameters
+        ----------
+        volume : ndarray, shape (n, n, n)
+            Density, particle bright, origin at voxel ``n // 2``.
+        pixel_size : float
+            Å, of the map and of the micrographs.
+        angular_step : float
+            Degrees: see :func:`napari_pickbias.matching.views.view_grid`.
+        symmetry : str
+            Point group of the map, in RELION's setting.
+        lowpass, highpass : float, optional
+            Finest and coarsest detail kept, Å.
+        mask_diameter : float, optional
+            Å; the soft mask is 0 outside. Default: it touches the box.
+
+        Raises
+        ------
+        InputError
+            When the map is not a cube or empty, an option is out of range, or the mask is wider than the box.
+        """
+        if volume.ndim != 3 or len(set(volume.shape)) != 1:
+            raise InputError(f"map: has shape {volume.shape}; it must be a cube")
+        if not np.isfinite(volume).all() or float(np.ptp(volume)) == 0:
+            raise InputError("map: is constant or not finite; give the map of a particle")
+        if lowpass and highpass and lowpass >= highpass:
+            raise InputError(f"--lowpass {lowpass:g} --highpass {highpass:g}: nothing is left between them; swap them")
+        size = volume.shape[0]
+        diameter_px = size - 3.0 if mask_diameter is None else mask_diameter / pixel_size
+        if not 6 <= diameter_px <= size:
+            raise InputError(
+                f"--mask-diameter {mask_diameter:g}: is {diameter_px:.1f} px; it must lie between 6 px and the map's "
+                f"{size} px ({size * pixel_size:g} Å)"
+            )
+        view, euler = view_grid(angular_step, symmetry)
+        band = band_filter((size, size), pixel_size, lowpass_angstrom=lowpass, highpass_angstrom=highpass)
+        mask = soft_disc(size, diameter_px / 2)
+        prepared = fourier_volume(np.asarray(volume, np.float32))
+        images = np.empty((len(euler), size, size), np.float32)
+        for first in range(0, len(euler), 64):
+            part = slice(first, first + 64)
+            projections = project(prepared, matrices_from_euler(euler[part]), ctf=band[None].astype(np.float32))
+            images[part] = cls.from_images(projections, mask).images
+        return cls(images, mask.astype(np.float32), view, euler, pixel_size)
 
     def noise_sd(self, power: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the standard deviation of each template's correlation with noise of a given power spectrum.
