@@ -86,6 +86,8 @@ def test_the_wheel_declares_its_doors(built: Path) -> None:
         "napari-pickbias = napari_pickbias:napari.yaml",
         "star = pickbias_relion:open_particles",
         "cs = pickbias_cryosparc:open_particles",
+        "pickbias-cryosparc = pickbias_cryosparc.live:main",
+        "cs = pickbias_cryosparc.convert:convert",
     ):
         assert line in text
     assert "Classifier: Framework :: napari" in metadata
