@@ -102,6 +102,6 @@ def classify_stack(
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, starts))
     table = pd.DataFrame(columns)
-    table["reason"] = pd.Categorical.from_codes(columns["reason"], categories=list(REASONS))
+    table["reason"] = pd.Categorical.from_codes(columns["reason"].astype(np.int64), categories=list(REASONS))
     table.attrs["warnings"] = warnings
     return table

@@ -3,13 +3,14 @@
 A stack's noise covariance, radial template and radial factors are learned from the stack itself; each image then gets
 posterior odds of one central particle against noise, an off-centre particle and two particles, and the noise
 threshold is set on surrogate noise so that the user states the share of pure noise that may be kept. The idea of
-judging particles by rotation-invariant radial profiles is that of the published method (see ``reference``).
+judging particles by rotation-invariant radial profiles is that of the published method (see ``reference``); formulas
+and measurements: docs/reproduction/outliers.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -18,110 +19,37 @@ from numpy.typing import NDArray
 from napari_pickbias.errors import InputError
 from napari_pickbias.outliers import evidence as ev
 from napari_pickbias.outliers.calibration import Calibration, calibrate, decide, log_odds
-from napari_pickbias.outliers.fit import LOW_SIGNAL, Fitted, filter_outputs, fit_model
+from napari_pickbias.outliers.fit import LOW_SIGNAL, filter_outputs, fit_model
 from napari_pickbias.outliers.geometry import make_geometry
+from napari_pickbias.outliers.options import CalibratedOptions
+from napari_pickbias.outliers.preparation import (
+    contrast_strength,
+    detect_contrast,
+    prepare,
+    usable_images,
+    working_box,
+)
+from napari_pickbias.outliers.summary import DetectorSummary, summarise
 from napari_pickbias.outliers.verdicts import empty_columns
 
-HOPELESS = 5.0
-"""Below this e0 less than about 40 % of good particles can be told from noise."""
+__all__ = ["CalibratedDetector", "CalibratedOptions", "DetectorSummary", "detect_contrast", "fit_detector"]
+
 FEWEST = 100
 """Fewest usable images for a fit."""
 BLOCK = 256
 """Images per matrix product. Always the same shape, so that results do not depend on how a stack is cut."""
-
-
-@dataclass(frozen=True)
-class CalibratedOptions:
-    """Knobs of the calibrated detector; lengths in units of the particle radius R unless the name says px.
-
-    Attributes
-    ----------
-    step : float
-        Step of the grid of centres.
-    overhang : float
-        Reach of the grid beyond the box.
-    inner_px : float or None
-        Largest allowed offset; default box/2 - R, where a particle is just whole. Smaller is stricter.
-    counts : tuple of int
-        Radial factors per angular order 0, 1, 2, ...
-    iterations : int
-        Iterations of the fit.
-    max_images : int
-        Images used for the fit, drawn at random.
-    surrogates : int
-        Surrogate noise images for the noise threshold.
-    """
-
-    step: float = 1 / 3
-    overhang: float = 0.5
-    inner_px: float | None = None
-    counts: tuple[int, ...] = (1, 1, 2, 1)
-    iterations: int = 6
-    max_images: int = 2000
-    surrogates: int = 8000
-
-
-@dataclass(frozen=True)
-class DetectorSummary:
-    """What the fit found, for reports.
-
-    Attributes
-    ----------
-    e0 : float
-        Squared detection SNR of an average particle.
-    alpha : float
-        Stated share of pure noise kept.
-    pi : tuple of 4 floats
-        Fitted shares: one central particle, noise, off-centre, two particles.
-    sigma_c : float
-        Standard deviation of the offsets of central particles, working pixels per axis.
-    s_a : float
-        Relative standard deviation of the amplitudes.
-    c_noise : float
-        Threshold on the log-odds against noise.
-    template_radius_px, template : (n,) arrays
-        Learned radial template, in units of the noise standard deviation.
-    noise_frequency, noise_power : (n,) arrays
-        Radial noise spectrum: cycles per working pixel; power relative to white noise of the same variance.
-    warnings : tuple of str
-    n_fit : int
-        Images that the fit used.
-    contrast : float
-        Brightness of the middle of the mean image over its ring, in standard errors.
-    hopeless : bool
-        True where e0 is so low that removing anything does harm.
-    """
-
-    e0: float
-    alpha: float
-    pi: tuple[float, float, float, float]
-    sigma_c: float
-    s_a: float
-    c_noise: float
-    template_radius_px: NDArray[np.float64]
-    template: NDArray[np.float64]
-    noise_frequency: NDArray[np.float64]
-    noise_power: NDArray[np.float64]
-    warnings: tuple[str, ...]
-    n_fit: int
-    contrast: float
-    hopeless: bool
-
-
-def usable_images(images: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Return which images can be judged: finite everywhere and not constant."""
-    low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
-    return np.asarray(np.isfinite(low) & np.isfinite(high) & (high > low))
-
-
-def _level(images: NDArray[np.floating], scale: float) -> NDArray[np.float32]:
-    """Take off every image's own mean (exact in what follows; keeps float32 accurate) and divide by the scale."""
-    mean = images.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
-    return ((images - mean) / scale).astype(np.float32)
+DARK = -4.0
+"""Contrast strength below which particles are called dark."""
 
 
 class CalibratedDetector:
-    """A fitted calibrated detector; see :func:`fit_detector`."""
+    """A fitted calibrated detector; see :func:`fit_detector`.
+
+    Attributes
+    ----------
+    summary : DetectorSummary
+        What the fit found.
+    """
 
     def __init__(
         self,
@@ -141,7 +69,7 @@ class CalibratedDetector:
 
     @property
     def box_px(self) -> int:
-        """Side of the working images in pixels."""
+        """Side of the images in pixels."""
         return self._box_px
 
     def evaluate(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
@@ -150,7 +78,7 @@ class CalibratedDetector:
         Parameters
         ----------
         images : (m, box_px, box_px) float32 array
-            Particles bright, phase-flipped, cropped to the working box as for the fit.
+            Particles bright, phase-flipped, cropped as for the fit.
 
         Returns
         -------
@@ -158,27 +86,33 @@ class CalibratedDetector:
             The columns of :data:`napari_pickbias.outliers.verdicts.COLUMNS`, (m,) each. Images that are constant or
             not finite get the verdict noise, p-value 1 and NaN elsewhere.
 
+        Raises
+        ------
+        InputError
+            Images of another size than those of the fit.
+
         Notes
         -----
         Each image is judged by itself, bit for bit the same in chunks of any size. Safe to call from several threads
         at once; limit the threads of the matrix product with ``threadpoolctl`` where that is done.
         """
         images = np.asarray(images)
-        if images.ndim != 3 or images.shape[1:] != (self._box_px, self._box_px):
-            raise ValueError(f"images must be (m, {self._box_px}, {self._box_px}), not {images.shape}")
+        d = self._box_px
+        if images.ndim != 3 or images.shape[1:] != (d, d):
+            raise InputError(f"images: shape {images.shape} does not fit the detector; give (n, {d}, {d})")
         columns = empty_columns(len(images))
         columns["reason"][:] = 1
         columns["p_value"][:] = 1
-        block = np.zeros((BLOCK, self._box_px, self._box_px), np.float32)
         for start in range(0, len(images), BLOCK):
             part = images[start : start + BLOCK]
             good = usable_images(part)
             n = int(good.sum())
             if n == 0:
                 continue
-            block[:n] = _level(part[good], self._scale)
-            block[n:] = 0
-            outputs = block.reshape(BLOCK, -1) @ self._filters
+            block = np.zeros((BLOCK, d, d), part.dtype)
+            block[:n] = part[good]
+            working = prepare(block, self.summary.working_box_px, self._scale)
+            outputs = working.reshape(BLOCK, -1) @ self._filters
             for name, values in self._columns(ev.judge(outputs[:n], self._tables)).items():
                 columns[name][start : start + len(part)][good] = values
         return columns
@@ -187,8 +121,9 @@ class CalibratedDetector:
         """Lay evidence out as verdict columns."""
         each, score = log_odds(result.log_joint)
         reason = decide(each, self._calibration)
+        pixel = self._box_px / self.summary.working_box_px
         none = result.second < 0
-        second = np.where(none[:, None], np.nan, self._tables.centres[result.second])
+        second = np.where(none[:, None], np.nan, self._tables.centres[result.second] * pixel)
         return {
             "keep": reason == 0,
             "reason": reason,
@@ -197,9 +132,9 @@ class CalibratedDetector:
             "log_odds_noise": each[:, 0],
             "log_odds_partial": each[:, 1],
             "log_odds_multiple": each[:, 2],
-            "center_y_px": result.centre[:, 0],
-            "center_x_px": result.centre[:, 1],
-            "offset_px": result.offset,
+            "center_y_px": result.centre[:, 0] * pixel,
+            "center_x_px": result.centre[:, 1] * pixel,
+            "offset_px": result.offset * pixel,
             "amplitude": result.first_amplitude,
             "second_y_px": second[:, 0],
             "second_x_px": second[:, 1],
@@ -225,41 +160,31 @@ class CalibratedDetector:
             "filters": self._filters,
         }
         arrays |= {f"tables.{name}": np.asarray(value) for name, value in self._tables._asdict().items()}
-        for field in fields(Calibration):
-            arrays[f"calibration.{field.name}"] = np.asarray(getattr(self._calibration, field.name))
-        for field in fields(DetectorSummary):
-            value = getattr(self.summary, field.name)
-            arrays[f"summary.{field.name}"] = (
-                np.array(value, dtype=str) if field.name == "warnings" else np.asarray(value)
-            )
+        for name in (field.name for field in fields(Calibration)):
+            arrays[f"calibration.{name}"] = np.asarray(getattr(self._calibration, name))
+        for name in (field.name for field in fields(DetectorSummary)):
+            value = getattr(self.summary, name)
+            arrays[f"summary.{name}"] = np.array(value, dtype=np.str_) if name == "warnings" else np.asarray(value)
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> CalibratedDetector:
         """Restore a detector from :meth:`to_arrays`."""
-        tables = {name: np.asarray(arrays[f"tables.{name}"]) for name in ev.Tables._fields}
-        tables["s2"] = float(tables["s2"])  # type: ignore[assignment]
-        parts: dict[str, Any] = {}
-        for field in fields(Calibration):
-            value = np.asarray(arrays[f"calibration.{field.name}"])
-            parts[field.name] = value if field.name == "surrogates" else float(value)
-        found: dict[str, Any] = {}
-        kinds: dict[str, Callable[[Any], Any]] = {
-            "n_fit": int,
-            "hopeless": bool,
-            "pi": lambda v: tuple(float(p) for p in v),
-            "warnings": lambda v: tuple(str(w) for w in v),
-        }
-        for field in fields(DetectorSummary):
-            value = np.asarray(arrays[f"summary.{field.name}"])
-            found[field.name] = kinds.get(field.name, float if value.ndim == 0 else np.asarray)(value)
+
+        def group(prefix: str) -> dict[str, Any]:
+            """Return the arrays of one part, 0-dimensional ones as plain numbers."""
+            found = {name.removeprefix(prefix): np.asarray(arrays[name]) for name in arrays if name.startswith(prefix)}
+            return {name: value.item() if value.ndim == 0 else value for name, value in found.items()}
+
+        summary = group("summary.")
+        summary |= {"pi": tuple(summary["pi"].tolist()), "warnings": tuple(summary["warnings"].tolist())}
         return cls(
             int(arrays["box_px"]),
             float(arrays["scale"]),
             np.asarray(arrays["filters"]),
-            ev.Tables(**tables),
-            Calibration(**parts),
-            DetectorSummary(**found),
+            ev.Tables(**group("tables.")),
+            Calibration(**group("calibration.")),
+            DetectorSummary(**summary),
         )
 
 
@@ -277,10 +202,10 @@ def fit_detector(
     Parameters
     ----------
     images : (m, d, d) float32 array
-        Particles bright, phase-flipped, Fourier-cropped so that R is 8 to 10 px; d odd is best. 500 images are
-        enough, at most ``options.max_images`` are used. Any constant, scale and common gradient.
+        Particles bright, phase-flipped. 500 images are enough, at most ``options.max_images`` are used. Any
+        constant, scale and gradient. Best where R is 8 to 10 px and d odd; larger ones are Fourier-cropped to that.
     radius_px : float
-        Particle radius R (half its longest extent) in working pixels.
+        Particle radius R (half its longest extent) in pixels.
     rng : numpy.random.Generator
         Choice of images and surrogate noise.
     false_keep_rate : float
@@ -302,102 +227,48 @@ def fit_detector(
     if not 0 < false_keep_rate < 1:
         raise InputError(f"false-keep rate: {false_keep_rate:g} is not between 0 and 1; 0.01 is usual")
     images = np.asarray(images)
+    box = images.shape[-1]
+    make_geometry(box, radius_px)  # complains in pixels of the images given
+    working = working_box(box, radius_px, options.working_radius_px)
+    pixel = box / working
     geometry = make_geometry(
-        images.shape[-1], radius_px, step=options.step, overhang=options.overhang, inner_px=options.inner_px
+        working,
+        radius_px / pixel,
+        step=options.step,
+        overhang=options.overhang,
+        inner_px=None if options.inner_px is None else options.inner_px / pixel,
     )
+    chosen = _choose(images, rng, options.max_images)
+    x = prepare(images[chosen], working)
+    scale = float(x[:, geometry.ring()].std(dtype=np.float64))
+    x /= np.float32(scale)
+    contrast = contrast_strength(x, geometry.ring(), geometry.radius_px)
+    if contrast < DARK:
+        raise InputError(
+            "particles: particles look dark (the middle of the mean image is darker than its rim); "
+            "invert them with --contrast black"
+        )
+    fitted = fit_model(x, geometry, options, progress=progress)
+    joint = [
+        ev.judge(
+            filter_outputs(fitted.noise.draw(min(1000, options.surrogates - start), rng), fitted.operators),
+            fitted.tables,
+        ).log_joint
+        for start in range(0, options.surrogates, 1000)
+    ]
+    calibration = calibrate(np.concatenate(joint), false_keep_rate)
+    summary = summarise(fitted, calibration, alpha=false_keep_rate, n_fit=len(chosen), contrast=contrast, pixel=pixel)
+    if progress is not None:
+        progress(options.iterations + 1, options.iterations + 1)
+    return CalibratedDetector(box, scale, fitted.operators.filters, fitted.tables, calibration, summary)
+
+
+def _choose(images: NDArray[np.floating], rng: np.random.Generator, most: int) -> NDArray[np.intp]:
+    """Return the images for the fit: usable ones, drawn at random where there are more than needed."""
     good = np.flatnonzero(usable_images(images))
     if len(good) < FEWEST:
         raise InputError(
             f"particles: {len(good)} usable images are too few to learn what a particle looks like; "
             f"give at least {FEWEST} (pool optics groups), 500 or more are better"
         )
-    if len(good) > options.max_images:
-        good = np.sort(rng.choice(good, options.max_images, replace=False))
-    chosen = _level(images[good], 1.0)
-    scale = float(chosen[:, geometry.ring()].std(dtype=np.float64))
-    chosen /= np.float32(scale)
-    fitted, contrast = fit_model(
-        chosen, geometry, rng=rng, iterations=options.iterations, counts=options.counts, progress=progress
-    )
-    if contrast < -4:
-        raise InputError(
-            "particles: particles look dark (the middle of the mean image is darker than its rim); "
-            "invert them with --contrast black"
-        )
-    joint = [
-        ev.judge(filter_outputs(fitted.noise.draw(n, rng), fitted.operators), fitted.tables).log_joint
-        for n in _parts(options.surrogates, 1000)
-    ]
-    calibration = calibrate(np.concatenate(joint), false_keep_rate)
-    summary = _summary(fitted, calibration, false_keep_rate, len(good), contrast)
-    if progress is not None:
-        progress(options.iterations + 1, options.iterations + 1)
-    return CalibratedDetector(geometry.box_px, scale, fitted.operators.filters, fitted.tables, calibration, summary)
-
-
-def _parts(total: int, size: int) -> list[int]:
-    """Cut ``total`` into parts of at most ``size``."""
-    return [min(size, total - start) for start in range(0, total, size)]
-
-
-def _summary(fitted: Fitted, calibration: Calibration, alpha: float, n_fit: int, contrast: float) -> DetectorSummary:
-    """Gather what reports need, with the warnings."""
-    e0 = fitted.operators.e0
-    frequency, power = fitted.noise.radial_spectrum()
-    warnings = []
-    if e0 < HOPELESS:
-        warnings.append(
-            f"signal too low (e0 = {e0:.1f} < {HOPELESS:g}): particles cannot be told from noise one by one; "
-            "most good particles would be removed"
-        )
-    elif e0 < LOW_SIGNAL:
-        warnings.append(
-            f"low signal (e0 = {e0:.1f} < {LOW_SIGNAL:g}): the false-keep rate holds, but many good particles are "
-            "removed and no false discovery rate can be stated"
-        )
-    shown = int(np.ceil(1.3 * fitted.operators.geometry.radius_px)) + 1
-    return DetectorSummary(
-        e0=e0,
-        alpha=alpha,
-        pi=tuple(float(p) for p in fitted.model.prior),  # type: ignore[arg-type]
-        sigma_c=fitted.model.centre_sd,
-        s_a=fitted.model.amplitude_sd,
-        c_noise=calibration.noise,
-        template_radius_px=np.arange(shown, dtype=np.float64),
-        template=fitted.model.profile[:shown].copy(),
-        noise_frequency=frequency,
-        noise_power=power / max(float(fitted.noise.acf[0, 0]), 1e-300),
-        warnings=tuple(warnings),
-        n_fit=n_fit,
-        contrast=contrast,
-        hopeless=e0 < HOPELESS,
-    )
-
-
-def detect_contrast(images: NDArray[np.floating], radius_px: float) -> tuple[int, float]:
-    """Tell whether particles are bright or dark, from the middle of the images against their rim.
-
-    Parameters
-    ----------
-    images : (m, d, d) array
-    radius_px : float
-        Particle radius in pixels of these images.
-
-    Returns
-    -------
-    sign : int
-        +1 where particles are bright, -1 where dark.
-    z : float
-        Strength: mean over images of (mean within R/2 - mean of the ring), in standard errors, never negative.
-        Below about 4 the sign is a guess.
-    """
-    from napari_pickbias.outliers.template import first_profile
-
-    images = np.asarray(images)
-    geometry = make_geometry(images.shape[-1], radius_px)
-    good = usable_images(images)
-    if good.sum() < 2:
-        return 1, 0.0
-    level = _level(images[good], 1.0)
-    _, contrast = first_profile(level, geometry.ring(), radius_px)
-    return (1 if contrast >= 0 else -1), abs(contrast)
+    return good if len(good) <= most else np.sort(rng.choice(good, most, replace=False))

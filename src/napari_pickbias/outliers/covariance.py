@@ -37,11 +37,15 @@ class NoiseModel:
     @property
     def box_px(self) -> int:
         """Side of the box."""
-        return self.acf.shape[0] // 2
+        return int(self.acf.shape[0]) // 2
 
     def spectrum(self) -> FloatArray:
         """Return the power spectrum on the (2d, 2d) frequency grid (variance per pixel and unit bandwidth)."""
         return np.asarray(scipy.fft.fft2(self.acf).real)
+
+    def covariance(self) -> FloatArray:
+        """Return the covariance matrix of the pixels, (d*d, d*d)."""
+        return covariance_matrix(self.acf)
 
     def radial_spectrum(self) -> tuple[FloatArray, FloatArray]:
         """Return frequencies (cycles per pixel) and the rotational mean of the power spectrum."""
@@ -97,7 +101,7 @@ def covariance_matrix(acf: FloatArray) -> FloatArray:
     """Return the (d*d, d*d) block-Toeplitz covariance of the pixels for a (2d, 2d) autocovariance."""
     d = acf.shape[0] // 2
     lag = np.arange(d)[:, None] - np.arange(d)[None]
-    return acf[lag[:, None, :, None], lag[None, :, None, :]].reshape(d * d, d * d)
+    return np.asarray(acf[lag[:, None, :, None], lag[None, :, None, :]].reshape(d * d, d * d))
 
 
 def noise_model(acf: FloatArray, ridge: float = 1e-3) -> NoiseModel:

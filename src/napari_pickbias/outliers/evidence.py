@@ -63,7 +63,7 @@ class Evidence(NamedTuple):
 def kappa_bins(geometry_radius_px: float, centres: FloatArray) -> NDArray[np.int64]:
     """Return the (n, n) distance bins of centre pairs."""
     distance = np.linalg.norm(centres[:, None] - centres[None], axis=2)
-    return np.floor(distance / (KAPPA_BIN * geometry_radius_px) + 1e-9).astype(np.int64)
+    return np.asarray(np.floor(distance / (KAPPA_BIN * geometry_radius_px) + 1e-9).astype(np.int64))
 
 
 def make_tables(operators: Operators, model: ParticleModel) -> Tables:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pickbias.outliers.covariance import NoiseModel
+from napari_pickbias.outliers.factors import Factors, factor_images
 from napari_pickbias.outliers.geometry import Geometry
-from napari_pickbias.outliers.template import Factors, factor_images, profile_image
+from napari_pickbias.outliers.template import profile_image
 
 FloatArray = NDArray[np.float64]
 
