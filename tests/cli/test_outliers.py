@@ -71,7 +71,8 @@ def test_the_promised_files_are_there_and_agree(project: Path, finished: Path) -
     assert (len(kept), len(rejected)) == (results["kept"], results["rejected"])
     assert len(source) == results["particles"]
     assert sum(results["rejected_by_reason"].values()) == results["rejected"]
-    table = list(csv.DictReader((finished / "scores.csv").open()))
+    with (finished / "scores.csv").open() as stream:
+        table = list(csv.DictReader(stream))
     keep = [row["keep"] == "True" for row in table]
     # Kept rows are the rows read, with our columns behind them, in the order read.
     assert all(new.startswith(old) for new, old in zip(kept, np.array(source)[keep], strict=True))

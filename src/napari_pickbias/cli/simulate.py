@@ -9,6 +9,7 @@ import click
 from napari_pickbias.cli.drive import drive
 from napari_pickbias.cli.options import build, model_options, run_options
 from napari_pickbias.errors import InputError
+from napari_pickbias.jobs.simulate_parameters import SimulateParticlesParameters
 from napari_pickbias.runs.cores import allowed_cores
 
 
@@ -17,17 +18,11 @@ def command() -> None:
     """Make data with known truth, to try a pipeline on."""
 
 
-def _model() -> Any:
-    from napari_pickbias.jobs.simulate import SimulateParticlesParameters
-
-    return SimulateParticlesParameters
-
-
 @command.command("particles")
 @click.option("--noise", default="white", show_default=True, metavar="white|coloured|like:FILE", help="Noise.")
 @click.option("--ctf/--no-ctf", default=True, help="Apply a CTF with random defocus.  [default: ctf]")
 @run_options
-@model_options(_model(), skip={"noise", "ctf"})
+@model_options(SimulateParticlesParameters, skip={"noise", "ctf"})
 def particles(
     noise: str, out: str, threads: int | None, overwrite: bool, resume: bool, quiet: bool, **values: Any
 ) -> None:
@@ -35,7 +30,7 @@ def particles(
     like = noise.removeprefix("like:") if noise.startswith("like:") else None
     if like == "" or (like is None and noise not in ("white", "coloured")):
         raise InputError(f"--noise {noise}: give white, coloured, or like:FILE with a micrograph or stack")
-    parameters = build(_model(), {**values, "noise": "like" if like else noise})
+    parameters = build(SimulateParticlesParameters, {**values, "noise": "like" if like else noise})
     from napari_pickbias.runs.simulate import run_simulate_particles
 
     job = run_simulate_particles(

@@ -32,7 +32,7 @@ class OutlierParameters(BaseModel):
     )
     fit_images: int = Field(2000, ge=200, description="Images that the detector is learned from")
     seed: int = Field(0, ge=0, description="Seed of every random choice")
-    points: int = Field(10, ge=1, le=400, description="reference: A, the number of highest pixels")
+    points: int = Field(10, ge=2, le=400, description="reference: A, the number of highest pixels")
     kernel_px: int | None = Field(None, ge=1, description="reference: k, kernel side; default int(0.3 d)")
     eps_px: float | None = Field(None, gt=0, description="reference: eps of DBSCAN; default the radius")
     min_points: int | None = Field(None, ge=1, description="reference: omega of DBSCAN; default round(A / 3)")
