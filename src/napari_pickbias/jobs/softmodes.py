@@ -258,8 +258,8 @@ def _judge(found: SoftModes) -> list[str]:
         notes.append(f"mode {int(turns.argmax()) + 1}: poses would turn by {turns.max():.1f}°, which is large")
     if found.eigenvalues[0] < UNSEEN or found.known_pose_eigenvalues[0] < 4 * UNSEEN:
         notes.append(
-            "views are missing: some directions of Fourier space are hardly seen even with known poses (polar or "
-            "single views), so the map cannot be trusted along them"
+            "views are missing, or the CTF passes next to nothing: some directions are hardly seen even with known "
+            "poses (polar views; the lowest frequencies at small defocus), so the map cannot be trusted along them"
         )
     elif found.eigenvalues[0] < 0.15 * found.known_pose_eigenvalues[0] and found.eigenvalues[0] < 0.1:
         notes.append(

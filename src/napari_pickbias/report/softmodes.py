@@ -50,7 +50,7 @@ def softmodes_document(result: SoftmodesResult, summary: Mapping[str, Any]) -> D
     inputs = list(summary.get("inputs", []))
     softest = found.eigenvalues[0]
     left = softest / max(float(found.known_pose_eigenvalues[0]), 1e-300)
-    why = "the freedom of the poses" if left < 0.5 else "the coverage of views"
+    why = "the freedom of the poses" if left < 0.5 else "the coverage of views and the CTF"
     return Document(
         title="Soft modes",
         subtitle=PurePath(str(inputs[0]["path"])).name if inputs else "a map from memory",
