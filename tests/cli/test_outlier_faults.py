@@ -242,3 +242,16 @@ def test_help_needs_no_numerical_library() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Remove noise, partial and multiple particles from a stack." in run.stdout
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("flag", ["--overwrite", "--resume"])
+def test_a_second_round_never_replaces_the_first(project: Path, capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    """``kept.star`` as input and its own folder as output: the input would be gone."""
+    kept = project / "kept.star"
+    kept.write_bytes((project / STAR).read_bytes())
+    before = kept.read_bytes()
+    assert main(["outliers", "--particles", "kept.star", "--radius", "36", "--out", ".", flag, "--quiet"]) == 2
+    assert capsys.readouterr().err == (
+        "pickbias: --out .: kept.star is read by this run and would be removed or replaced there; give another folder\n"
+    )
+    assert kept.read_bytes() == before

@@ -223,3 +223,26 @@ def test_overwrite_and_resume_contradict_each_other(tmp_path: Path) -> None:
     ):
         pass
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flag", ["overwrite", "resume", "shared"])
+def test_an_input_is_never_cleared_or_replaced(tmp_path: Path, flag: str) -> None:
+    out = tmp_path / "out"
+    with claim(out, "simulate", {}, []) as run:
+        (out / "particles.mrcs").write_text("made earlier")
+        run.record_outputs([out / "particles.mrcs"])
+    (out / "kept.star").write_text("a first round")
+    link = tmp_path / "link.mrcs"
+    link.symlink_to(out / "particles.mrcs")
+    for read in (link, out / "kept.star"):
+        with (
+            pytest.raises(InputError) as fault,
+            claim(out, "simulate", {}, [{"path": str(read)}], writes=["kept.star"], **{flag: True}),
+        ):
+            pass
+        if flag != "resume":  # which is refused already, for the inputs are others
+            assert str(fault.value) == (
+                f"--out {out}: {read} is read by this run and would be removed or replaced there; give another folder"
+            )
+    assert (out / "particles.mrcs").read_text() == "made earlier"
+    assert (out / "kept.star").read_text() == "a first round"

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ def claim(
     overwrite: bool = False,
     resume: bool = False,
     shared: bool = False,
+    writes: Iterable[str] = (),
 ) -> Iterator[RunDirectory]:
     """Claim ``path`` as the output directory of one run.
 
@@ -106,12 +107,14 @@ def claim(
     shared : bool
         The directory belongs to a pipeline (RELION's ``External/jobNNN``): files of others in it are no fault, and
         an unfinished run of the same job is resumed, another one overwritten.
+    writes : iterable of str
+        Names of files that this run will write into the directory: none of them may be an input.
 
     Raises
     ------
     InputError
         The directory has contents and neither flag is given, another run works in it, it was begun with other
-        parameters or inputs, or it cannot be written.
+        parameters or inputs, it cannot be written, or an input would be removed or replaced in it.
     """
     path = Path(path)
     if overwrite and resume:
@@ -142,6 +145,7 @@ def claim(
             difference = _difference(begun, tool, parameters)
             raise InputError(f"--resume: {path} was begun {difference}; run with the same or give --overwrite")
         resumed = (resume or shared) and same and not overwrite
+        _spare_inputs(path, inputs, [*writes, *([] if resumed else _outputs(state))])
         if not resumed:
             _clear(path, state)
             described = {"tool": tool, "parameters": dict(parameters), "fingerprint": print_now}
@@ -153,6 +157,17 @@ def claim(
         raise
     finally:
         lock.release()
+
+
+def _spare_inputs(path: Path, inputs: list[dict[str, Any]], names: list[str]) -> None:
+    """Refuse to remove or replace a file that the run reads: ``kept.star`` of a first round, or simulated particles."""
+    doomed = {(path / name).resolve() for name in names}
+    for entry in inputs:
+        if Path(entry["path"]).resolve() in doomed:
+            raise InputError(
+                f"--out {path}: {entry['path']} is read by this run and would be removed or replaced there; "
+                "give another folder"
+            )
 
 
 def _leave_nothing(path: Path) -> None:

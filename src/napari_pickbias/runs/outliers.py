@@ -71,7 +71,10 @@ def run_outliers(
     particles = source.read(parameters.pixel_size)
     inputs = describe_inputs(source.input_files())
     chosen = parameters.model_dump()
-    with claim(out, TOOL, chosen, inputs, overwrite=overwrite, resume=resume, shared=shared) as directory:
+    writes = _names(source, report_name).values()
+    with claim(
+        out, TOOL, chosen, inputs, overwrite=overwrite, resume=resume, shared=shared, writes=writes
+    ) as directory:
         if directory.finished:
             yield Progress("finished", 1, 1, f"{directory.path}: this run is finished already; nothing to do")
             return OutlierRun(directory.path, _files(directory.path, source, report_name), None, None)
@@ -124,8 +127,8 @@ def _logged(job: Generator[Progress, None, OutlierResult], log: Any) -> Generato
             raise
 
 
-def _files(path: Path, source: ParticleSource, report_name: str) -> dict[str, Path]:
-    names = {
+def _names(source: ParticleSource, report_name: str) -> dict[str, str]:
+    return {
         "kept": f"kept{source.suffix}",
         "rejected": f"rejected{source.suffix}",
         "scores": "scores.csv",
@@ -134,6 +137,10 @@ def _files(path: Path, source: ParticleSource, report_name: str) -> dict[str, Pa
         "summary": "summary.json",
         "log": "pickbias.log",
     }
+
+
+def _files(path: Path, source: ParticleSource, report_name: str) -> dict[str, Path]:
+    names = _names(source, report_name)
     return {key: path / name for key, name in names.items() if (path / name).exists()}
 
 
