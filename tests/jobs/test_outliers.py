@@ -258,6 +258,16 @@ def test_a_box_smaller_than_the_particle_is_refused(stack: tuple[np.ndarray, np.
     )
 
 
+def test_a_radius_in_px_is_refused_at_once(stack: tuple[np.ndarray, np.ndarray]) -> None:
+    """It would fit and judge for hours: positions and pixels both grow with the square of the box over the radius."""
+    with pytest.raises(InputError) as fault:
+        plan_groups(particles_of(stack[0], pixel=4.0), OutlierParameters(radius=9))
+    assert str(fault.value) == (
+        "--radius 9: the images (33 px = 132 Å) are more than 5 such particles wide; give the radius in Å (9 px would "
+        "be 36 Å here), or extract boxes of at most 22 px"
+    )
+
+
 def test_the_diameter_in_the_data_serves_where_no_radius_is_given(stack: tuple[np.ndarray, np.ndarray]) -> None:
     groups = plan_groups(particles_of(stack[0], particle_diameter_angstrom=2 * RADIUS), OutlierParameters(radius=None))
     assert groups[0].radius_px == pytest.approx(9.0)

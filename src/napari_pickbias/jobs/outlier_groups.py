@@ -16,6 +16,8 @@ from napari_pickbias.records import Particles
 
 CALIBRATED_RADIUS_PX = 9.0
 """Working radius of the calibrated detector: nothing is gained above it, and the cost grows (docs/outliers.md)."""
+WIDEST_BOX_RADII = 10.0
+"""Widest box of the calibrated detector: cost grows with the fourth power, and a radius in px for one in Å is usual."""
 REFERENCE_BOX_PX = 55
 """Working box of the published method on real data."""
 
@@ -96,7 +98,14 @@ def plan_groups(particles: Particles, options: OutlierParameters) -> list[Workin
 
 
 def _check_box(box: int, pixel_size: float, radius: float) -> None:
-    """Refuse boxes in which central and off-centre particles look alike: the margin must be a third of the radius."""
+    """Refuse boxes too wide (a radius given in px) and too narrow: the margin must be a third of the radius."""
+    if box * pixel_size > WIDEST_BOX_RADII * radius:
+        raise InputError(
+            f"--radius {radius:g}: the images ({box} px = {box * pixel_size:.0f} Å) are more than "
+            f"{WIDEST_BOX_RADII / 2:g} such particles wide; give the radius in Å ({radius:g} px would be "
+            f"{radius * pixel_size:g} Å here), or extract boxes of at most "
+            f"{math.floor(WIDEST_BOX_RADII * radius / pixel_size)} px"
+        )
     if box * pixel_size / 2 - radius >= radius / 3:
         return
     least, better = math.ceil(2 * (4 / 3) * radius / pixel_size), math.ceil(2 * 1.8 * radius / pixel_size)
