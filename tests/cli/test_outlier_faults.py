@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -139,6 +140,13 @@ def test_no_such_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_a_folder(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert refuse(capsys, "--particles", "Extract", "--radius", "36") == (
         "Extract: is a folder; give the particle file in it (.star, .cs or .mrcs)"
+    )
+
+
+def test_a_pipe(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe.star")
+    assert refuse(capsys, "--particles", "pipe.star", "--radius", "36") == (
+        "pipe.star: is not a regular file; give the particle file itself (.star, .cs or .mrcs)"
     )
 
 

@@ -93,6 +93,7 @@ def test_a_damaged_packed_header_that_promises_terabytes_is_refused_at_once(tmp_
         open_data(path)
 
 
+@pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")  # mrcfile's own, with NumPy 2.5
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("stack", [True, False])

@@ -107,6 +107,8 @@ def _fit(
             while True:
                 try:
                     return future.result(timeout=LOOK_EVERY_SECONDS)
+                except InputError as error:
+                    raise InputError(f"{group.name}: {error}") from error
                 except TimeoutError:
                     if future.done():
                         raise

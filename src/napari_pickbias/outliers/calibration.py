@@ -74,9 +74,11 @@ def calibrate(
 
 
 def decide(each: FloatArray, calibration: Calibration) -> NDArray[np.int8]:
-    """Return the reason code of every image (0 kept, 1 noise, 2 partial, 3 multiple): the first test that fails."""
-    limits = (calibration.noise, calibration.partial, calibration.multiple)
-    reason = np.zeros(len(each), np.int8)
-    for k in (2, 1, 0):
-        reason[~(each[:, k] > limits[k])] = k + 1
-    return reason
+    """Return the reason code of every image (0 kept, 1 noise, 2 partial, 3 multiple).
+
+    Kept are images that pass all three tests; the others get the reason of the test that they fail by most, which is
+    the likeliest alternative to one whole particle.
+    """
+    margin = each[:, :3] - np.array([calibration.noise, calibration.partial, calibration.multiple])
+    kept = (margin > 0).all(axis=1)
+    return np.where(kept, 0, margin.argmin(axis=1) + 1).astype(np.int8)

@@ -69,6 +69,8 @@ def open_particles(path: str | Path) -> ParticleSource:
         raise InputError(f"{path}: no such file; check the path, which is taken from the current directory")
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the particle file in it (.star, .cs or .mrcs)")
+    if not path.is_file():
+        raise InputError(f"{path}: is not a regular file; give the particle file itself (.star, .cs or .mrcs)")
     suffix = path.suffix.lower()
     for entry in entry_points(group=PARTICLE_SOURCES):
         if suffix == f".{entry.name}":

@@ -66,9 +66,8 @@ def verdict_panel(result: OutlierResult, group: GroupResult | None = None) -> Pa
     """Return the bars of particles kept and rejected by reason."""
     counts = counts_of(reason_codes(result)[_rows(result, group)], REASONS)
     text = (
-        "How many particles were kept, and how many were rejected for which reason: the first test that they fail, "
-        "in the order noise, partial, multiple. A particle at the edge of its box, or one of two, may fail the first "
-        "test already and then counts as noise."
+        "How many particles were kept, and how many were rejected for which reason: the test that they fail by most. "
+        "A weak particle at the edge of its box, or one of two, may still look most like noise."
     )
     return Panel("verdicts", "Kept and rejected", text, 1.75, partial(_draw_verdicts, counts))
 
