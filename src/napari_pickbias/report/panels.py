@@ -234,7 +234,7 @@ def scale_bar_length(width_angstrom: float) -> float:
     """Return a round length (1, 2 or 5 times a power of ten, Å) near a quarter of the image's width."""
     wanted = width_angstrom / 3
     power = 10.0 ** np.floor(np.log10(wanted))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= wanted))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= wanted * (1 + 1e-9)))
 
 
 def scale_bar(axes: Axes, box_px: int, pixel_size_angstrom: float) -> None:

@@ -89,7 +89,7 @@ def test_unknown_arguments_are_noted_and_tolerated() -> None:
         (
             ["--contrast", "grey", "--points", "0"],
             "--contrast grey: input should be 'auto', 'white' or 'black'; "
-            "--points 0: input should be greater than or equal to 1; correct it on the Params tab",
+            "--points 0: input should be greater than or equal to 2; correct it on the Params tab",
         ),
         (
             ["--false-keep-rate", "0.7"],
