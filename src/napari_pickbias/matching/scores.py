@@ -17,6 +17,7 @@ from napari_pickbias.errors import InputError
 from napari_pickbias.matching.bank import TemplateBank
 from napari_pickbias.matching.engine import EngineName, Inverse, choose_inverse, template_spectra
 from napari_pickbias.matching.tiles import Tiling, plan_tiles
+from napari_pickbias.matching.whitening import checked_power, whitened
 
 BLOCK = 32
 """Template spectra in work at once: they stay in the last-level cache while all tiles pass by."""
@@ -30,6 +31,7 @@ def score_map(
     threads: int | None = None,
     *,
     noise_sd: NDArray[np.floating] | None = None,
+    whiten: NDArray[np.floating] | None = None,
     normalise: Literal["local", "global", "none"] = "local",
     border: Literal["exclude", "wrap"] = "exclude",
     engine: EngineName = "auto",
@@ -44,6 +46,14 @@ def score_map(
     template's scores have mean 0 and standard deviation 1. With a binary mask and white noise, ``score / sqrt(number
     of mask pixels)`` is the masked normalised cross-correlation.
 
+    For micrographs that were normalised before, and for their surrogates: ``normalise="none"`` with
+    ``noise_sd=bank.noise_sd(power)``, ``power`` in the micrograph's units, gives ``<x_l, patch> / s_l``; nothing is
+    divided by a deviation of the image itself.
+
+    With ``whiten`` micrograph and templates are both filtered by ``power ** -0.5``: the score is
+    ``<x_l, z> / (s_l * sd)`` with ``z`` the patch of the micrograph divided by ``power`` in Fourier space, ``s_l`` the
+    deviation that noise of this power has there, and ``sd`` that of the whitened micrograph.
+
     Parameters
     ----------
     micrograph : ndarray, shape (h, w)
@@ -53,7 +63,10 @@ def score_map(
     threads : int, optional
         Default: all cores this process may use. The result does not depend on it.
     noise_sd : ndarray, shape (L,), optional
-        ``s_l``, from :meth:`TemplateBank.noise_sd`.
+        ``s_l``, from :meth:`TemplateBank.noise_sd`. Not together with ``whiten``, which brings its own.
+    whiten : ndarray, shape (n, n // 2 + 1), optional
+        Power of the noise, in the micrograph's units squared, as :meth:`TemplateBank.noise_sd` takes it; ``n`` at
+        least the box plus the reach of the inverse filter.
     border : {"exclude", "wrap"}
         Pixels whose box leaves the micrograph get ``-inf``; or the micrograph is periodic (Algorithm 2 of the paper).
     engine : {"auto", "scipy", "ducc0"}
@@ -71,13 +84,21 @@ def score_map(
     Raises
     ------
     InputError
-        When the micrograph is smaller than a template, not finite, or constant, or the engine is not there.
+        When the micrograph is smaller than a template, not finite, or constant, when the noise spectrum is not above
+        zero, or the engine is not there.
     """
     inverse = choose_inverse(engine)
     image, sd = _standardised(micrograph, bank.box_px)
+    reference, reference_sd = image, np.float32(1.0)
+    if whiten is not None:
+        if noise_sd is not None:
+            raise ValueError("`noise_sd` and `whiten` exclude each other")
+        reference, image = whitened(image, np.asarray(whiten) / sd**2, threads=threads or _allowed_cores())
+        noise_sd, sd = bank.noise_sd(1 / checked_power(whiten)) * sd, 1.0
+        reference_sd = reference.std(dtype=np.float64).astype(np.float32)
     box, before = bank.box_px, bank.box_px // 2
     if border == "wrap":
-        image = np.pad(image, (before, box - 1 - before), mode="wrap")
+        image, reference = (np.pad(part, (before, box - 1 - before), mode="wrap") for part in (image, reference))
     tiling = plan_tiles((image.shape[0], image.shape[1]), box)
     valid = (image.shape[0] - box + 1, image.shape[1] - box + 1)
     best = np.full(valid, -np.inf, dtype=np.float32)
@@ -101,8 +122,10 @@ def score_map(
             if progress is not None:
                 progress(last, len(bank))
         if normalise == "local":
-            best /= _local_sd(image, bank.mask, tiling, pool)
-        elif normalise == "none":
+            best /= _local_sd(reference, bank.mask, tiling, pool)
+        elif normalise == "global":
+            best /= reference_sd
+        else:
             best *= np.float32(sd)
     if border == "wrap":
         return best, which.astype(np.int32)
