@@ -322,3 +322,38 @@ def gaussian_surrogate(
     fine = np.clip(interpolate((fine_rows, fine_columns)), known.min(), known.max())
     image: NDArray[np.float32] = noise_of_spectrum(1, fine, shape, rng)[0]
     return image
+
+
+def autocovariance_within(
+    image: Floats, mask: Floats | NDArray[np.bool_], reach: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Estimate the autocovariance of zero-mean stationary noise on part of one large image, for short lags only.
+
+    Unlike :func:`masked_autocovariance` this pads by the reach alone, so a micrograph fits into memory.
+
+    Parameters
+    ----------
+    image : ndarray, shape (h, w)
+        Noise of mean 0.
+    mask : ndarray, shape (h, w)
+        1 or True on pixels that hold noise alone.
+    reach : int
+        Largest lag along an axis.
+
+    Returns
+    -------
+    autocovariance : ndarray, shape (2 * reach, 2 * reach)
+        By lag from ``-reach`` to ``reach - 1`` in FFT layout: the mean product of all unmasked pairs of pixels at that
+        lag; 0 where there is none.
+    pairs : ndarray, shape (2 * reach, 2 * reach)
+        Number of pairs behind each value.
+    """
+    grid = tuple(scipy.fft.next_fast_len(side + reach, real=True) for side in image.shape)
+    lags = np.fft.fftfreq(2 * reach, 1 / (2 * reach)).astype(int)
+    weights = np.asarray(mask, np.float64)
+    sums, pairs = (
+        scipy.fft.irfft2(np.abs(scipy.fft.rfft2(part, s=grid, workers=1)) ** 2, s=grid, workers=1)[np.ix_(lags, lags)]
+        for part in (weights * image, weights)
+    )
+    enough = pairs > 0.5
+    return np.where(enough, sums / np.where(enough, pairs, 1), 0.0), np.where(enough, pairs, 0.0)
