@@ -2,6 +2,7 @@
 
     python benchmarks/outliers.py            # some minutes on two cores that do nothing else
     python benchmarks/outliers.py --quick    # 33-px boxes only, fewer images and runs
+    python benchmarks/outliers.py --data DATA    # also stacks of real maps (DATA: the folder of test data)
 
 Prints Markdown. The images are made here: a Gaussian blob near the middle of the box plus white noise. Speeds are the
 best of several runs and hold from images in memory to verdicts; reading, phase flipping and cropping come on top. The
@@ -29,6 +30,7 @@ import numpy as np
 import scipy
 import sklearn
 from numpy.typing import NDArray
+from outlier_cases import cases, make_case
 from threadpoolctl import threadpool_limits
 
 from napari_pickbias.outliers.calibrated import fit_detector
@@ -39,6 +41,9 @@ PLAIN_VERSION = Path(__file__).resolve().parents[1] / "tests" / "outliers" / "te
 CHUNK = 2048
 SIZES = {33: (9.0, 5.0), 55: (15.0, 8.0)}
 """Box: the particle's radius (for the calibrated detector) and the published rule's r, px."""
+
+STACKS = ("70S 1/20 white 33", "5295 P1.4 amp/index 33", "70S 1/20 white 55")
+"""An ordinary stack, the one with most factors, and a larger box."""
 
 PUBLISHED = [
     ("published program, one thread of a shared 2-core AMD EPYC", 33, "982"),
@@ -108,6 +113,20 @@ def speed_rows(box: int, quick: bool) -> Iterator[tuple[str, int, str, str]]:
     yield "the published rule by NumPy and scikit-learn's DBSCAN, image by image, 1 thread", box, *rates
 
 
+def stack_rows(data: Path) -> Iterator[tuple[str, int, int, str, str]]:
+    """Yield stack, box, filter columns, images per second by the clock and by processor time, with two threads.
+
+    The detector takes more radial factors where the signal is strong, so that its cost depends on the stack.
+    """
+    for spec in cases():
+        if spec.name in STACKS:
+            stack, _, radius = make_case(spec, data, 0)
+            detector = fit_detector(stack, radius, rng=np.random.default_rng(0))
+            images = np.concatenate([stack] * 5)[: 4 * CHUNK]
+            rates = best_rates(partial(threaded, detector, images, 2), len(images), 5)
+            yield spec.name, spec.size, detector.columns, *rates
+
+
 def fit_row(box: int) -> tuple[str, int, str]:
     """Return what, box, seconds."""
     rng = np.random.default_rng(box)
@@ -166,6 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="33-px boxes only, fewer images and runs")
     parser.add_argument("--stream", nargs=3, metavar=("METHOD", "CHUNKS", "BOX"), help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help="folder of test data")
     arguments = parser.parse_args()
     if arguments.stream:
         method, chunks, box = arguments.stream
@@ -178,6 +198,9 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {versions}\n")
     speeds = (row for box in sizes for row in speed_rows(box, arguments.quick))
     print_table(["images to verdicts", "box (px)", "images/s", "images per CPU second"], speeds)
+    if arguments.data:
+        heads = ["`calibrated`, 2 threads, a stack of outliers_table.py", "box (px)", "filter columns"]
+        print_table([*heads, "images/s", "images per CPU second"], stack_rows(arguments.data))
     print_table(["once per stack", "box (px)", "seconds"], (fit_row(box) for box in sizes))
     print_table(["published figures, not measured here", "box (px)", "images/s"], [*PUBLISHED])
     memory = (

@@ -72,6 +72,11 @@ class CalibratedDetector:
         """Side of the images in pixels."""
         return self._box_px
 
+    @property
+    def columns(self) -> int:
+        """Number of filters that each image is multiplied with: what an image costs."""
+        return int(self._filters.shape[1])
+
     def evaluate(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
         """Judge images.
 
