@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_pickbias.errors import InputError
+from napari_pickbias.records.micrographs import MicrographSet
 from napari_pickbias.records.particles import CtfParameters
+from napari_pickbias.records.volume import Micrographs
 from pickbias_relion.project_paths import resolve_all, tried
 from pickbias_relion.star import open_star
 from pickbias_relion.star_columns import FloatArray, IntArray, read_columns
@@ -117,6 +119,20 @@ def read_micrographs(path: str | Path, pixel_size_angstrom: float | None = None)
         ctf=ctf,
         notes=(*star.notes, *ctf_notes),
     )
+
+
+def open_micrographs(path: str | Path, pixel_size_angstrom: float | None = None) -> MicrographSet:
+    """Open a list of micrographs for a job; see :func:`read_micrographs`.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_micrographs`, and when a micrograph is not there.
+    """
+    found = read_micrographs(path, pixel_size_angstrom)
+    names = tuple(found.names.tolist())
+    micrographs = Micrographs(tuple(found.paths()), found.pixel_size_angstrom, found.ctf, names)
+    return MicrographSet(micrographs, Path(path), Path(path), found.notes)
 
 
 def write_micrographs(

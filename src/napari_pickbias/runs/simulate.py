@@ -75,7 +75,7 @@ def run_simulate_particles(
     """
     start = time.perf_counter()
     volume, voxel, sources = _volume(parameters)
-    spectrum = None if noise_like is None else _spectrum(Path(noise_like), parameters.pixel_size)
+    spectrum = None if noise_like is None else noise_spectrum_of(Path(noise_like), parameters.pixel_size)
     if noise_like is not None:
         sources.append(Path(noise_like))
     inputs = describe_inputs(sources)
@@ -136,8 +136,14 @@ def _volume(
     return volume.data, volume.voxel_size_angstrom, [path]
 
 
-def _spectrum(path: Path, pixel_size: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the radial noise spectrum of a micrograph or stack, in cycles per simulated pixel."""
+def noise_spectrum_of(path: Path, pixel_size: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the radial noise spectrum of a micrograph or stack, in cycles per simulated pixel.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, constant or not finite.
+    """
     if not path.exists():
         raise InputError(f"--noise like:{path}: no such file; give a micrograph or stack (.mrc, .mrcs)")
     own_pixel = read_header(path).pixel_size_angstrom or pixel_size
