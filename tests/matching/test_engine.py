@@ -9,7 +9,7 @@ import pytest
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.matching import TemplateBank, engine, score_map
-from napari_pickbias.matching.engine import choose_inverse, template_spectra
+from napari_pickbias.matching.engine import choose_inverse, padded_buffer, pair_spectrum
 
 needs_ducc0 = pytest.mark.skipif(importlib.util.find_spec("ducc0") is None, reason="ducc0 (extra `fast`) not installed")
 
@@ -17,15 +17,21 @@ needs_ducc0 = pytest.mark.skipif(importlib.util.find_spec("ducc0") is None, reas
 @pytest.mark.parametrize("name", ["scipy", pytest.param("ducc0", marks=needs_ducc0)])
 @pytest.mark.parametrize(("height", "width", "rows"), [(24, 30, 17), (25, 48, 25), (9, 16, 1)])
 def test_the_inverse_is_the_first_rows_of_numpys(name: engine.EngineName, height: int, width: int, rows: int) -> None:
-    images = np.random.default_rng(0).normal(size=(height, width))
-    spectrum = np.fft.rfft2(images).astype(np.complex64)
-    np.testing.assert_allclose(choose_inverse(name)(spectrum, width, rows), images[:rows], rtol=0, atol=5e-6)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(height, width)) + 1j * rng.normal(size=(height, width))
+    spectrum, _ = padded_buffer((height, width))
+    spectrum[:] = np.fft.fft2(images) / images.size
+    np.testing.assert_allclose(choose_inverse(name)(spectrum, rows), images[:rows], rtol=0, atol=5e-6)
 
 
-def test_template_spectra_are_those_of_padded_templates() -> None:
-    images = np.random.default_rng(1).normal(size=(3, 7, 7)).astype(np.float32)
-    expected = np.fft.rfft2(images, s=(20, 24)).conj()
-    np.testing.assert_allclose(template_spectra(images, (20, 24)), expected, rtol=0, atol=1e-5)
+def test_a_pair_of_templates_comes_out_in_two_parts() -> None:
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(size=(2, 7, 7)).astype(np.float32)
+    image = rng.normal(size=(20, 24))
+    both = np.fft.ifft2(np.fft.fft2(image) * pair_spectrum(first, second, (20, 24)))
+    for y, x in ((0, 0), (13, 17), (5, 2)):
+        patch = image[y : y + 7, x : x + 7]
+        assert both[y, x] == pytest.approx((patch * first).sum() + 1j * (patch * second).sum(), abs=1e-5)
 
 
 @needs_ducc0

@@ -1,7 +1,9 @@
 """The transforms of the matching kernel, by scipy (default) or by ducc0 where it is installed.
 
-Both give the same scores to single precision. Only the rows of an inverse transform that hold valid scores are made:
-after the columns are transformed, the rest of the rows are left alone.
+Two templates share one transform: a micrograph is real, so the inverse transform of ``F(micrograph) conj(F(a - i b))``
+holds the correlation with template ``a`` in its real part and that with ``b`` in its imaginary part. A complex
+transform of two is faster than two real ones (docs/matching.md). Only rows that hold valid scores are made: after the
+columns are transformed, the other rows are left alone.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
 
-Inverse = Callable[[NDArray[np.complex64], int, int], NDArray[np.float32]]
-"""``inverse(half_spectrum, width, rows)``: the first rows of the inverse; the half-spectrum is overwritten."""
+Inverse = Callable[[NDArray[np.complex64], int], NDArray[np.complex64]]
+"""``inverse(spectrum, rows)``: the first rows of ``ny nx`` times the inverse; the spectrum is overwritten."""
 
 EngineName = Literal["auto", "scipy", "ducc0"]
 
@@ -44,40 +46,52 @@ def choose_inverse(engine: EngineName = "auto") -> Inverse:
     return _inverse_ducc0() if installed and engine != "scipy" else _inverse_scipy
 
 
-def _inverse_scipy(spectrum: NDArray[np.complex64], width: int, rows: int) -> NDArray[np.float32]:
-    columns = scipy.fft.ifft(spectrum, axis=0, overwrite_x=True, workers=1)
-    scores: NDArray[np.float32] = scipy.fft.irfft(columns[:rows], n=width, axis=1, overwrite_x=True, workers=1)
+def _inverse_scipy(spectrum: NDArray[np.complex64], rows: int) -> NDArray[np.complex64]:
+    columns = scipy.fft.ifft(spectrum, axis=0, norm="forward", overwrite_x=True, workers=1)
+    scores: NDArray[np.complex64] = scipy.fft.ifft(columns[:rows], axis=1, norm="forward", overwrite_x=True, workers=1)
     return scores
 
 
 def _inverse_ducc0() -> Inverse:
-    ducc0 = importlib.import_module("ducc0")
+    c2c = importlib.import_module("ducc0").fft.c2c
 
-    def inverse(spectrum: NDArray[np.complex64], width: int, rows: int) -> NDArray[np.float32]:
-        ducc0.fft.c2c(spectrum, axes=(0,), forward=False, inorm=2, out=spectrum, nthreads=1)
-        scores: NDArray[np.float32] = ducc0.fft.c2r(
-            spectrum[:rows], axes=(1,), lastsize=width, forward=False, inorm=2, nthreads=1
-        )
-        return scores
+    def inverse(spectrum: NDArray[np.complex64], rows: int) -> NDArray[np.complex64]:
+        c2c(spectrum, axes=(0,), forward=False, out=spectrum, nthreads=1)
+        wanted = spectrum[:rows]
+        c2c(wanted, axes=(1,), forward=False, out=wanted, nthreads=1)
+        return wanted
 
     return inverse
 
 
-def template_spectra(images: NDArray[np.float32], tile: tuple[int, int]) -> NDArray[np.complex64]:
-    """Return the conjugate half-spectra of templates padded to ``tile``.
+def padded_buffer(tile: tuple[int, int]) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+    """Return scratch for a spectrum, and the same memory as float32 with whole rows.
+
+    Rows are longer than the tile's, so that they do not fall into the same cache sets.
+    """
+    whole = np.empty((tile[0], tile[1] + 8), np.complex64)
+    return whole[:, : tile[1]], whole.view(np.float32)
+
+
+def pair_spectrum(
+    first: NDArray[np.float32], second: NDArray[np.float32], tile: tuple[int, int]
+) -> NDArray[np.complex64]:
+    """Return what a micrograph's spectrum is multiplied with to correlate it with two templates at once.
 
     Rows are transformed before the padding below them exists, which saves most of that half of the work.
 
     Parameters
     ----------
-    images : ndarray, shape (m, b, b), float32
+    first, second : ndarray, shape (b, b), float32
+        Templates; the first comes out in the real part.
     tile : (int, int)
         Both at least ``b``.
 
     Returns
     -------
-    ndarray, shape (m, tile[0], tile[1] // 2 + 1), complex64
+    ndarray, shape tile, complex64
+        ``conj(F(first - 1j * second))``.
     """
-    rows = scipy.fft.rfft(images, n=tile[1], axis=2, workers=1)
-    spectra: NDArray[np.complex64] = scipy.fft.fft(rows, n=tile[0], axis=1, workers=1)
-    return np.conj(spectra, out=spectra)
+    rows = scipy.fft.fft(first - np.complex64(1j) * second, n=tile[1], axis=1, workers=1)
+    spectrum: NDArray[np.complex64] = scipy.fft.fft(rows, n=tile[0], axis=0, workers=1)
+    return np.conj(spectrum, out=spectrum)

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-import numba
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.matching.bank import TemplateBank
-from napari_pickbias.matching.engine import EngineName, Inverse, choose_inverse, template_spectra
-from napari_pickbias.matching.tiles import Tiling, plan_tiles
+from napari_pickbias.matching.deviation import tile_deviation
+from napari_pickbias.matching.engine import EngineName, Inverse, choose_inverse, padded_buffer
+from napari_pickbias.matching.kernels import divide, fold_pair, merge, multiply
+from napari_pickbias.matching.prepared import PreparedBank, allowed_cores, prepare_bank
 from napari_pickbias.matching.whitening import checked_power, whitened
 
-BLOCK = 32
-"""Template spectra in work at once: they stay in the last-level cache while all tiles pass by."""
+Real = NDArray[np.floating | np.integer]
+
 OUTSIDE = np.float32(-np.inf)
 """Score where the box leaves the micrograph."""
+TILE_BYTES = 256 << 20
+"""Tiles' spectra are kept from one block of templates to the next if all of them take no more than this."""
 
 
 def score_map(
-    micrograph: NDArray[np.floating] | NDArray[np.integer],
-    bank: TemplateBank,
+    micrograph: Real,
+    bank: TemplateBank | PreparedBank,
     threads: int | None = None,
     *,
     noise_sd: NDArray[np.floating] | None = None,
@@ -58,8 +62,8 @@ def score_map(
     ----------
     micrograph : ndarray, shape (h, w)
         Any real type; particles bright.
-    bank : TemplateBank
-        Templates, at the micrograph's pixel size.
+    bank : TemplateBank or PreparedBank
+        Templates, at the micrograph's pixel size. From :func:`prepare_bank` where many micrographs have one shape.
     threads : int, optional
         Default: all cores this process may use. The result does not depend on it.
     noise_sd : ndarray, shape (L,), optional
@@ -88,149 +92,209 @@ def score_map(
         zero, or the engine is not there.
     """
     inverse = choose_inverse(engine)
-    image, sd = _standardised(micrograph, bank.box_px)
-    reference, reference_sd = image, np.float32(1.0)
-    if whiten is not None:
-        if noise_sd is not None:
-            raise ValueError("`noise_sd` and `whiten` exclude each other")
-        reference, image = whitened(image, np.asarray(whiten) / sd**2, threads=threads or _allowed_cores())
-        noise_sd, sd = bank.noise_sd(1 / checked_power(whiten)) * sd, 1.0
-        reference_sd = reference.std(dtype=np.float64).astype(np.float32)
-    box, before = bank.box_px, bank.box_px // 2
-    if border == "wrap":
-        image, reference = (np.pad(part, (before, box - 1 - before), mode="wrap") for part in (image, reference))
-    tiling = plan_tiles((image.shape[0], image.shape[1]), box)
-    valid = (image.shape[0] - box + 1, image.shape[1] - box + 1)
-    best = np.full(valid, -np.inf, dtype=np.float32)
-    # half the traffic where the numbers fit
-    which = np.full(valid, -1, dtype=np.int16 if len(bank) <= np.iinfo(np.int16).max else np.int32)
-    scale = (np.ones(len(bank)) if noise_sd is None else 1.0 / np.asarray(noise_sd)).astype(np.float32)
-    workers = threads or _allowed_cores()
-    with ThreadPoolExecutor(workers) as pool:
-        for first in range(0, len(bank), BLOCK):
-            last = min(first + BLOCK, len(bank))
-            images = bank.images[first:last] * scale[first:last, None, None]
-            pieces = [images[piece : piece + 4] for piece in range(0, len(images), 4)]
-            spectra = [one for piece in pool.map(partial(template_spectra, tile=tiling.tile), pieces) for one in piece]
-
-            def work(
-                start: tuple[int, int], first: int = first, spectra: Sequence[NDArray[np.complex64]] = spectra
-            ) -> None:
-                _match_tile(image, tiling, start, spectra, first, best, which, inverse)
-
-            list(pool.map(work, tiling.starts))
-            if progress is not None:
-                progress(last, len(bank))
-        if normalise == "local":
-            best /= _local_sd(reference, bank.mask, tiling, pool)
-        elif normalise == "global":
-            best /= reference_sd
-        else:
-            best *= np.float32(sd)
-    if border == "wrap":
-        return best, which.astype(np.int32)
-    shape = (image.shape[0], image.shape[1])
-    scores = np.full(shape, OUTSIDE, dtype=np.float32)
-    numbers = np.full(shape, -1, dtype=np.int32)
-    inside = (slice(before, before + valid[0]), slice(before, before + valid[1]))
-    scores[inside], numbers[inside] = best, which
-    return scores, numbers
-
-
-def _standardised(micrograph: NDArray[np.generic], box: int) -> tuple[NDArray[np.float32], float]:
-    """Return the micrograph with mean 0 and standard deviation 1 (float32 stays accurate), and its own deviation."""
+    workers = threads or allowed_cores()
+    templates = bank.bank if isinstance(bank, PreparedBank) else bank
     if micrograph.ndim != 2:
         raise InputError(f"micrograph: has {micrograph.ndim} axes; give one 2-D image")
-    if min(micrograph.shape) < box:
+    shape = (micrograph.shape[0], micrograph.shape[1])
+    if min(shape) < templates.box_px:
         raise InputError(
-            f"micrograph: is {micrograph.shape[0]} x {micrograph.shape[1]} px, smaller than the templates ({box} px); "
+            f"micrograph: is {shape[0]} x {shape[1]} px, smaller than the templates ({templates.box_px} px); "
             "check the pixel sizes"
         )
-    image = micrograph.astype(np.float32)
-    mean, sd = float(image.mean(dtype=np.float64)), float(image.std(dtype=np.float64))
-    if not np.isfinite(mean) or not np.isfinite(sd):
-        raise InputError("micrograph: holds NaN or infinite pixels; mend or leave out that micrograph")
-    if sd == 0:
-        raise InputError("micrograph: is constant; leave out that micrograph")
-    image -= np.float32(mean)
-    image /= np.float32(sd)
-    return image, sd
+    if not isinstance(bank, PreparedBank):
+        bank = prepare_bank(bank, shape, border=border, threads=workers, memory_mb=0)
+    elif (bank.shape, bank.border) != (shape, border):
+        raise ValueError(f"`bank` was prepared for {bank.shape} and border {bank.border!r}, not {shape} and {border!r}")
+    with ThreadPoolExecutor(workers) as pool:
+        sheet = _sheet(micrograph, templates, noise_sd, whiten, normalise, border, pool, workers)
+        best, which = _correlate(sheet, bank, inverse, pool, workers, progress)
+        if normalise == "local":
+            list(pool.map(partial(_normalise_tile, sheet, bank, inverse, best), bank.tiling.starts))
+    return best, which.astype(np.int32)
 
 
-def _match_tile(
-    image: NDArray[np.float32],
-    tiling: Tiling,
-    start: tuple[int, int],
-    spectra: Sequence[NDArray[np.complex64]],
-    first: int,
-    best: NDArray[np.float32],
-    which: NDArray[np.integer],
-    inverse: Inverse,
-) -> None:
-    """Correlate one tile with a block of templates and fold the results into ``best`` and ``which`` while in cache."""
-    y, x = start
-    ny, nx = tiling.tile
-    patch = image[y : y + ny, x : x + nx]
-    tile = scipy.fft.rfft2(patch, s=tiling.tile, workers=1)
-    rows = min(tiling.step[0], best.shape[0] - y)
-    columns = min(tiling.step[1], best.shape[1] - x)
-    product = np.empty_like(tile)
-    for offset, spectrum in enumerate(spectra):
-        np.multiply(tile, spectrum, out=product)
-        scores = inverse(product, nx, rows)
-        _fold(scores, which.dtype.type(first + offset), best, which, y, x, columns)
+@dataclass(frozen=True)
+class _Sheet:
+    """A micrograph as tiles are cut from it.
 
-
-@numba.njit(cache=True, nogil=True)
-def _fold(
-    scores: NDArray[np.float32],
-    number: np.integer,
-    best: NDArray[np.float32],
-    which: NDArray[np.integer],
-    y: int,
-    x: int,
-    columns: int,
-) -> None:
-    """Keep the larger score and its template in the map at ``(y, x)``; the first of equals stays.
-
-    Rows are taken as contiguous views of the whole map: an offset inside the loop, or a map that was sliced before it
-    came here, would keep the loop from being vectorised.
+    ``(image - offset) * factor`` is correlated, ``(reference - offset) * factor`` gives the local deviation; scores are
+    ``scale`` times the correlation. Scores of the first valid pixel come to ``corner`` of a map of shape ``shape``.
     """
-    for i in range(scores.shape[0]):
-        row, best_row, which_row = scores[i], best[y + i][x : x + columns], which[y + i][x : x + columns]
-        for j in range(best_row.size):
-            better = row[j] > best_row[j]
-            best_row[j] = row[j] if better else best_row[j]
-            which_row[j] = number if better else which_row[j]
+
+    image: Real
+    reference: Real
+    offset: np.float32
+    factor: np.float32
+    scale: NDArray[np.float32]
+    corner: tuple[int, int]
+    shape: tuple[int, int]
+
+    def patch(self, image: Real, start: tuple[int, int], tile: tuple[int, int]) -> NDArray[np.float32]:
+        """Return the part of a tile that lies on the image."""
+        part = image[start[0] : start[0] + tile[0], start[1] : start[1] + tile[1]]
+        return ((part - self.offset) * self.factor).astype(np.float32, copy=False)
 
 
-def _local_sd(
-    image: NDArray[np.float32], mask: NDArray[np.float32], tiling: Tiling, pool: ThreadPoolExecutor
-) -> NDArray[np.float32]:
-    """Return the standard deviation under the mask around every valid pixel; infinite where the patch is constant."""
-    box = mask.shape[0]
-    valid = (image.shape[0] - box + 1, image.shape[1] - box + 1)
-    sd = np.empty(valid, dtype=np.float32)
-    total = float(mask.sum(dtype=np.float64))
-    spectrum = np.conj(scipy.fft.rfft2(mask.astype(np.float64), s=tiling.tile, workers=1)) / total
+def _sheet(
+    micrograph: Real,
+    bank: TemplateBank,
+    noise_sd: NDArray[np.floating] | None,
+    whiten: NDArray[np.floating] | None,
+    normalise: str,
+    border: str,
+    pool: Executor,
+    workers: int,
+) -> _Sheet:
+    """Bring the micrograph to mean 0 and deviation 1, where single precision is at its best, and settle the units."""
+    mean, sd = _moments(micrograph, pool)
+    sds = np.ones(len(bank)) if noise_sd is None else np.asarray(noise_sd, np.float64)
+    if whiten is None:
+        image, reference = micrograph, micrograph
+        offset, factor = mean, 1 / sd
+        unit = sd if normalise == "none" else 1.0
+    else:
+        if noise_sd is not None:
+            raise ValueError("`noise_sd` and `whiten` exclude each other")
+        power = checked_power(whiten)
+        level = ((micrograph - np.float32(mean)) * np.float32(1 / sd)).astype(np.float32)
+        reference, image = whitened(level, power / sd**2, threads=workers)
+        offset, factor = 0.0, 1.0
+        sds = bank.noise_sd(1 / power) * sd
+        unit = 1 / float(reference.std(dtype=np.float64)) if normalise == "global" else 1.0
+    corner = (bank.box_px // 2, bank.box_px // 2)
+    if border == "wrap":
+        before, after = bank.box_px // 2, bank.box_px - 1 - bank.box_px // 2
+        same = reference is image
+        image = np.pad(image, (before, after), mode="wrap")
+        reference, corner = image if same else np.pad(reference, (before, after), mode="wrap"), (0, 0)
+    shape = (micrograph.shape[0], micrograph.shape[1])
+    return _Sheet(
+        image, reference, np.float32(offset), np.float32(factor), (unit / sds).astype(np.float32), corner, shape
+    )
 
-    def work(start: tuple[int, int]) -> None:
-        y, x = start
-        patch = image[y : y + tiling.tile[0], x : x + tiling.tile[1]].astype(np.float64)
-        both = scipy.fft.rfft2(np.stack([patch, patch**2]), s=tiling.tile, workers=1) * spectrum
-        mean, square = scipy.fft.irfft2(both, s=tiling.tile, workers=1)
-        rows, columns = min(tiling.step[0], valid[0] - y), min(tiling.step[1], valid[1] - x)
-        variance = square[:rows, :columns] - mean[:rows, :columns] ** 2
-        # Double precision leaves about 1e-13 of the tile's largest square where the patch is constant.
-        floor = 1e-11 * max(float(np.max(patch**2)), 1.0)
-        sd[y : y + rows, x : x + columns] = np.where(variance > floor, np.sqrt(np.maximum(variance, floor)), np.inf)
 
-    list(pool.map(work, tiling.starts))
-    return sd
+def _moments(micrograph: Real, pool: Executor) -> tuple[float, float]:
+    """Return mean and standard deviation, each block of rows in double precision while it is in cache."""
+
+    def block(first: int) -> tuple[int, float, float]:
+        values = micrograph[first : first + rows].astype(np.float64)
+        mean = float(values.mean())
+        values -= mean
+        return values.size, mean, float(np.vdot(values, values))
+
+    rows = max(1, 2**17 // micrograph.shape[1])
+    parts = np.array(list(pool.map(block, range(0, micrograph.shape[0], rows))))
+    if not np.isfinite(parts).all():
+        raise InputError("micrograph: holds NaN or infinite pixels; mend or leave out that micrograph")
+    mean = float(np.average(parts[:, 1], weights=parts[:, 0]))
+    sd = float(np.sqrt((parts[:, 2] + parts[:, 0] * (parts[:, 1] - mean) ** 2).sum() / parts[:, 0].sum()))
+    if sd <= 1e-12 * abs(mean):
+        raise InputError("micrograph: is constant; leave out that micrograph")
+    return mean, sd
 
 
-def _allowed_cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
+@dataclass
+class _Scratch(threading.local):
+    """A buffer for each thread."""
+
+    tile: tuple[int, int]
+    product: tuple[NDArray[np.complex64], NDArray[np.float32]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.product = padded_buffer(self.tile)
+
+
+def _correlate(
+    sheet: _Sheet,
+    bank: PreparedBank,
+    inverse: Inverse,
+    pool: Executor,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
+    """Return the best score before local normalisation, and its template, at every pixel."""
+    count, starts, tile = len(bank.bank), bank.tiling.starts, bank.tiling.tile
+    best = np.full(sheet.shape, OUTSIDE, np.float32)
+    # half the traffic where the numbers fit
+    which = np.full(sheet.shape, -1, np.int16 if count <= np.iinfo(np.int16).max else np.int32)
+    scratch = _Scratch(tile)
+    kept: list[NDArray[np.complex64]] | None = None
+    if len(starts) * tile[0] * tile[1] * 8 <= TILE_BYTES:
+        kept = list(pool.map(partial(_tile_spectrum, sheet, tile), starts))
+    # fewer tiles than threads: each tile's templates are shared out, into maps of their own
+    shares = -(-workers // len(starts))
+    for first, spectra in bank.blocks(pool):
+        share = -(-len(spectra) // shares)
+        tasks = [
+            (number, slice(begin, begin + share))
+            for begin in range(0, len(spectra), share)
+            for number in range(len(starts))
+        ]
+
+        def work(
+            task: tuple[int, slice], first: int = first, spectra: list[NDArray[np.complex64]] = spectra
+        ) -> tuple[NDArray[np.float32], NDArray[np.integer]] | None:
+            number, part = task
+            spectrum = _tile_spectrum(sheet, tile, starts[number]) if kept is None else kept[number]
+            corner, shape = _place(sheet, bank, starts[number])
+            maps = (best, which) if part.start == 0 else (np.full(shape, OUTSIDE), np.full(shape, -1, which.dtype))
+            corner = corner if part.start == 0 else (0, 0)
+            pairs = range(first + part.start, first + part.start + len(spectra[part]))
+            _fold_block(spectrum, spectra[part], pairs, sheet.scale, maps, corner, shape, inverse, scratch.product)
+            return None if part.start == 0 else maps
+
+        for (number, _), maps in zip(tasks, pool.map(work, tasks), strict=True):
+            if maps is not None:
+                (y, x), (height, width) = _place(sheet, bank, starts[number])
+                inside = (slice(y, y + height), slice(x, x + width))
+                merge(best[inside], which[inside], *maps)
+        if progress is not None:
+            progress(min(2 * (first + len(spectra)), count), count)
+    return best, which
+
+
+def _place(sheet: _Sheet, bank: PreparedBank, start: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return where a tile's scores begin in the map, and how many rows and columns of them there are."""
+    step, box = bank.tiling.step, bank.bank.box_px
+    shape = [min(step[axis], sheet.image.shape[axis] - box + 1 - start[axis]) for axis in (0, 1)]
+    return (start[0] + sheet.corner[0], start[1] + sheet.corner[1]), (shape[0], shape[1])
+
+
+def _tile_spectrum(sheet: _Sheet, tile: tuple[int, int], start: tuple[int, int]) -> NDArray[np.complex64]:
+    spectrum: NDArray[np.complex64] = scipy.fft.fft2(sheet.patch(sheet.image, start, tile), s=tile, workers=1)
+    spectrum *= np.float32(1 / (tile[0] * tile[1]))
+    return spectrum
+
+
+def _fold_block(
+    tile: NDArray[np.complex64],
+    spectra: list[NDArray[np.complex64]],
+    pairs: range,
+    scale: NDArray[np.float32],
+    maps: tuple[NDArray[np.float32], NDArray[np.integer]],
+    corner: tuple[int, int],
+    shape: tuple[int, int],
+    inverse: Inverse,
+    scratch: tuple[NDArray[np.complex64], NDArray[np.float32]],
+) -> None:
+    """Correlate one tile with some pairs of templates and fold the results into the maps while in cache."""
+    number_type = maps[1].dtype.type
+    product, wide = scratch
+    for pair, spectrum in zip(pairs, spectra, strict=True):
+        first, second = 2 * pair, min(2 * pair + 1, len(scale) - 1)
+        multiply(tile.view(np.float32), spectrum.view(np.float32), wide)
+        values = inverse(product, shape[0])
+        # a strided array would keep the next loop from being vectorised, so take the scratch's own rows
+        rows = wide[: shape[0]] if np.may_share_memory(values, product) else values.view(np.float32)
+        numbers = (number_type(first), number_type(second))
+        fold_pair(rows, numbers, (scale[first], scale[second]), *maps, corner, shape)
+
+
+def _normalise_tile(
+    sheet: _Sheet, bank: PreparedBank, inverse: Inverse, best: NDArray[np.float32], start: tuple[int, int]
+) -> None:
+    """Divide a tile's scores by the local standard deviation of the micrograph."""
+    corner, shape = _place(sheet, bank, start)
+    patch = sheet.patch(sheet.reference, start, bank.tiling.tile)
+    divide(best, tile_deviation(patch, bank.mask, shape, inverse), corner, shape)
