@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.records.images import StackImages
+from napari_pickbias.records.noise import NoiseSpectra
 from napari_pickbias.records.particles import Particles, Poses
 from pickbias_relion.project_paths import resolve_all, tried
 from pickbias_relion.star import StarFile, open_star
@@ -52,6 +54,16 @@ class RelionParticles:
         """Read what the science needs; see :func:`read_particles`."""
         return read_particles(self.path, pixel_size_angstrom)
 
+    def read_metadata(self, pixel_size_angstrom: float | None = None) -> Particles:
+        """Read as :meth:`read` does, but for the stacks: they need not be there, and no box is looked up in them."""
+        return read_particles(self.path, pixel_size_angstrom, images=False)
+
+    def read_noise(self, path: Path) -> NoiseSpectra:
+        """Read the noise spectra of a refinement; see :func:`pickbias_relion.noise.read_noise`."""
+        from pickbias_relion.noise import read_noise
+
+        return read_noise(path, self.path)
+
     def input_files(self) -> list[Path]:
         """Return the STAR file and the stacks it names, in order of appearance."""
         star = open_star(self.path)
@@ -81,7 +93,7 @@ def open_particles(path: str | Path) -> RelionParticles:
     return RelionParticles(path)
 
 
-def read_particles(path: str | Path, pixel_size_angstrom: float | None = None) -> Particles:
+def read_particles(path: str | Path, pixel_size_angstrom: float | None = None, *, images: bool = True) -> Particles:
     """Read a particle set of RELION 3.0, 3.1, 4 or 5; images stay on disk.
 
     Parameters
@@ -90,6 +102,9 @@ def read_particles(path: str | Path, pixel_size_angstrom: float | None = None) -
         Any STAR file with ``rlnImageName``.
     pixel_size_angstrom : float, optional
         Overrides the file's own, for all particles; Å.
+    images : bool
+        False: the images will never be read, so stacks that are not there are no fault; box sizes that the file
+        does not state are then 0.
 
     Returns
     -------
@@ -117,8 +132,8 @@ def read_particles(path: str | Path, pixel_size_angstrom: float | None = None) -
         images=[IMAGE],
     )
     optics = read_optics(star)
-    images = columns.images[IMAGE]
-    notes = [*star.notes, *_check_images(star, table, optics, images)]
+    names = columns.images[IMAGE]
+    notes = [*star.notes, *_check_images(star, table, optics, names)]
     group = group_of_rows(star, table, columns, optics)
     pixel_size = pixel_sizes(star, table, columns, optics, group, PIXEL_SIZES, pixel_size_angstrom)
     ctf, ctf_notes = ctf_parameters(star, columns, optics, group)
@@ -127,12 +142,7 @@ def read_particles(path: str | Path, pixel_size_angstrom: float | None = None) -
     if multiplied:
         notes.append(f"{star.path}: the images are multiplied by their CTF already (rlnCtfDataAreCtfPremultiplied)")
     return Particles(
-        images=StackImages(
-            _stack_paths(star, table, images),
-            images.files.codes,
-            np.maximum(images.slice_index, 0),
-            box_sizes=image_sizes(optics, group),
-        ),
+        images=_stacks(star, table, names, image_sizes(optics, group), needed=images),
         pixel_size_angstrom=pixel_size,
         optics_group=group,
         optics_group_names=optics.names,
@@ -172,6 +182,18 @@ def _check_images(star: StarFile, table: Table, optics: Optics, images: ImageNam
         return []
     names = "1 image name" if bare.sum() == 1 else f"{bare.sum()} image names"
     return [f"{star.path}: {names} without number and @; the first image of such a file is used"]
+
+
+def _stacks(
+    star: StarFile, table: Table, names: ImageNames, box_sizes: NDArray[np.int64] | None, *, needed: bool
+) -> StackImages:
+    """Return the images; where they are not ``needed``, by the names in the file alone."""
+    if needed:
+        paths = _stack_paths(star, table, names)
+    else:
+        paths = [Path(os.fsdecode(name)) for name in names.files.values]
+        box_sizes = np.zeros(table.n_rows, np.int64) if box_sizes is None else box_sizes
+    return StackImages(paths, names.files.codes, np.maximum(names.slice_index, 0), box_sizes=box_sizes)
 
 
 def _stack_paths(star: StarFile, table: Table, images: ImageNames) -> list[Path]:

@@ -13,7 +13,8 @@ from napari_pickbias.imaging.volumes import soft_ball
 from napari_pickbias.softmodes.hessian import Hessian, rigid_generators
 from napari_pickbias.softmodes.metric import riesz_metric, riesz_symbol
 from napari_pickbias.softmodes.realign import realign
-from napari_pickbias.softmodes.solver import dense_softest, softest
+from napari_pickbias.softmodes.solver import Operator, Restart, dense_softest, finish, softest
+from napari_pickbias.softmodes.symmetry import SymmetricHessian, Symmetriser
 from napari_pickbias.softmodes.views import make_views
 
 LOG_ODDS = float(np.log(20.0))
@@ -101,7 +102,10 @@ def soft_modes(
     rng: np.random.Generator | None = None,
     tolerance: float = 1e-3,
     iterations: int = 60,
+    symmetry: Floats | None = None,
     on_step: Callable[[], None] | None = None,
+    restart: Restart | None = None,
+    on_round: Callable[[Restart], None] | None = None,
 ) -> SoftModes:
     """Find the deformations of a map that its images can hardly tell from it.
 
@@ -128,7 +132,10 @@ def soft_modes(
         mean projection, per pixel.
     rng : numpy.random.Generator or None
         Of the start vectors and of the views that are fitted anew; None is a fixed one.
-    tolerance, iterations, on_step
+    symmetry : ndarray, shape (m, 3, 3), or None
+        Rotations of the map's point group about the middle voxel ``n // 2``: only modes that keep it are looked for,
+        as a refinement with imposed symmetry would allow. None is no symmetry.
+    tolerance, iterations, on_step, restart, on_round
         As for :func:`~napari_pickbias.softmodes.solver.softest`.
 
     Raises
@@ -151,10 +158,20 @@ def soft_modes(
     views = make_views(rotations, size, ctf=ctf, weights=weights)
     hessian = Hessian(inside, views, support, images=images, shifts=shifts, contrast=contrast)
     rigid = rigid_generators(inside, support, shifts=shifts)
+    symmetrise = None if symmetry is None or len(symmetry) == 1 else Symmetriser(symmetry, support)
+    operator: Operator = hessian if symmetrise is None else SymmetricHessian(hessian, symmetrise)
     if int(support.sum()) <= DENSE_VOXELS:
-        found = dense_softest(hessian, modes, rigid)
+        found = dense_softest(operator, modes, rigid)
     else:
-        found = softest(hessian, modes, rigid, rng, tolerance=tolerance, iterations=iterations, on_step=on_step)
+        found = softest(
+            operator, modes, rigid, rng, tolerance=tolerance, iterations=iterations, on_step=on_step, restart=restart,
+            on_round=on_round,
+        )  # fmt: skip
+    if symmetrise is not None:
+        # what the edge of the band left of other parts is taken out, and the value is the plain Hessian's
+        even = symmetrise(found.modes)
+        quotients = np.einsum("nk,nk->k", even, hessian(even)) / np.einsum("nk,nk->k", even, hessian.metric(even))
+        found = finish(operator, quotients / images, even, rigid)
     vectors = found.modes
     energy = mean_energy(volume, support)
     variance = NOISE_RATIO * energy / size**2 if noise_variance is None else float(noise_variance)
@@ -178,6 +195,46 @@ def soft_modes(
         misfit_ratio=_misfit_ratios(hessian, vectors * amplitudes, rng),
         noise_variance=variance,
         images=images,
+    )
+
+
+def information_along(
+    volume: Floats,
+    directions: Floats,
+    rotations: Floats,
+    ctf: Floats | None = None,
+    weights: Floats | None = None,
+    *,
+    shifts: bool = True,
+    contrast: bool = False,
+    mask: Floats | NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what views tell of given changes of a map: Rayleigh quotients with free and with known poses.
+
+    Upper bounds of the softest eigenvalues, at the price of one product.
+
+    Parameters
+    ----------
+    directions : ndarray, shape (k, n, n, n)
+        Changes of the map.
+    volume, rotations, ctf, weights, shifts, contrast, mask
+        As for :func:`soft_modes`.
+
+    Returns
+    -------
+    free, known : ndarray, shape (k,)
+        Per image, for unit Riesz norm.
+    """
+    support = np.asarray(mask) >= 0.5
+    images = float(len(rotations) if weights is None else np.sum(weights))
+    views = make_views(rotations, support.shape[0], ctf=ctf, weights=weights)
+    inside = np.where(support, np.asarray(volume, np.float64), 0)
+    hessian = Hessian(inside, views, support, images=images, shifts=shifts, contrast=contrast, dense=False)
+    vectors = np.ascontiguousarray(np.asarray(directions, np.float64)[:, support].T)
+    norms = np.einsum("nk,nk->k", vectors, hessian.metric(vectors)) * images
+    return (
+        np.asarray(np.einsum("nk,nk->k", vectors, hessian(vectors)) / norms),
+        np.asarray(np.einsum("nk,nk->k", vectors, hessian.known_pose(vectors)) / norms),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import scipy.linalg
@@ -12,13 +12,34 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, lobpcg
 
 from napari_pickbias.imaging.fourier import Floats
-from napari_pickbias.softmodes.hessian import Hessian
-from napari_pickbias.softmodes.metric import riesz_inverse
+from napari_pickbias.softmodes.metric import Convolution, riesz_inverse
 
 ROUND = 25
 """Iterations after which LOBPCG is started afresh from its vectors."""
 GUARD_VECTORS = 2
 """Vectors iterated beyond those asked for: the last ones of a block converge slowest."""
+
+
+class Operator(Protocol):
+    """What the solvers need of a Hessian."""
+
+    support: NDArray[np.bool_]
+    metric: Convolution
+    images: float
+
+    def __call__(self, vectors: Floats) -> NDArray[np.float64]:
+        """Apply it to ``(N,)`` or ``(N, k)`` vectors."""
+        ...
+
+
+class Restart(NamedTuple):
+    """State of the solver between two rounds."""
+
+    vectors: NDArray[np.float64]
+    """``(N, block)``"""
+
+    done: int
+    """Iterations done."""
 
 
 class Spectrum(NamedTuple):
@@ -35,7 +56,7 @@ class Spectrum(NamedTuple):
 
 
 def softest(
-    hessian: Hessian,
+    hessian: Operator,
     count: int,
     rigid: NDArray[np.float64],
     rng: np.random.Generator,
@@ -43,6 +64,8 @@ def softest(
     tolerance: float = 1e-3,
     iterations: int = 60,
     on_step: Callable[[], None] | None = None,
+    restart: Restart | None = None,
+    on_round: Callable[[Restart], None] | None = None,
 ) -> Spectrum:
     """Return the softest modes by LOBPCG, preconditioned by the inverse metric (A. Knyazev, SISC 23, 2001, 517).
 
@@ -62,6 +85,10 @@ def softest(
         At most.
     on_step : callable or None
         Called before each product; what it raises stops the work.
+    restart : Restart or None
+        Go on from here, with the same result as without the interruption.
+    on_round : callable or None
+        Given the state after each round of :data:`ROUND` iterations.
     """
     voxels = int(hessian.support.sum())
     block = min(count + GUARD_VECTORS, (voxels - rigid.shape[1]) // 5)
@@ -84,9 +111,10 @@ def softest(
 
     # White noise has the metric's spectrum after one product with W: smooth, as soft modes are.
     start = hessian.metric(rng.standard_normal((voxels, block)))
-    vectors = start
+    fitting = restart is not None and restart.vectors.shape == start.shape
+    vectors, done = (restart.vectors.copy(), restart.done) if restart is not None and fitting else (start, 0)
     found = None
-    for length in _rounds(iterations):
+    for length in _rounds(iterations - done):
         with warnings.catch_warnings():
             # what it says of residuals is reported as numbers
             warnings.simplefilter("ignore", UserWarning)
@@ -100,20 +128,23 @@ def softest(
                 maxiter=length,
                 largest=False,
             )[:2]
+        done += length
         order = np.argsort(values)[:count]
-        found = _finish(hessian, values[order], vectors[:, order], rigid)
-        if (found.residuals < tolerance).all():
+        found = finish(hessian, values[order], vectors[:, order], rigid)
+        if (found.residuals < tolerance).all() or done >= iterations:
             break
+        if on_round is not None:
+            on_round(Restart(vectors.copy(), done))  # LOBPCG works in place
     assert found is not None
     return found
 
 
 def _rounds(iterations: int) -> list[int]:
     """Return lengths of rounds: rounding errors stop a long LOBPCG from converging further, a fresh start mends it."""
-    return [min(ROUND, iterations - done) for done in range(0, iterations, ROUND)]
+    return [min(ROUND, iterations - done) for done in range(0, max(iterations, 1), ROUND)]
 
 
-def dense_softest(hessian: Hessian, count: int, rigid: NDArray[np.float64]) -> Spectrum:
+def dense_softest(hessian: Operator, count: int, rigid: NDArray[np.float64]) -> Spectrum:
     """Return the softest modes from full matrices: for small boxes, and as oracle of :func:`softest`."""
     unit = np.eye(int(hessian.support.sum()))
     weight = hessian.metric(unit)
@@ -122,10 +153,11 @@ def dense_softest(hessian: Hessian, count: int, rigid: NDArray[np.float64]) -> S
     values, vectors = scipy.linalg.eigh(
         free.T @ (matrix + matrix.T) @ free / 2, free.T @ weight @ free, subset_by_index=(0, count - 1)
     )
-    return _finish(hessian, values, free @ vectors, rigid)
+    return finish(hessian, values, free @ vectors, rigid)
 
 
-def _finish(hessian: Hessian, values: Floats, vectors: Floats, rigid: NDArray[np.float64]) -> Spectrum:
+def finish(hessian: Operator, values: Floats, vectors: Floats, rigid: NDArray[np.float64]) -> Spectrum:
+    """Normalise eigenvectors, fix their signs, and measure residuals."""
     weighted = hessian.metric(vectors)
     norms = np.sqrt(np.einsum("nk,nk->k", vectors, weighted))
     vectors, weighted = vectors / norms, weighted / norms
