@@ -86,8 +86,8 @@ def _fdr(result: OutlierResult, trusted_e0: float) -> Fact:
         return Fact(
             name,
             f"{100 * result.expected_fdr:.2g}%",
-            "expected share of kept boxes that do not hold one whole particle; an order of magnitude only: in tests up "
-            "to 6 times too low at strong signal, up to 3 times too high at fair signal",
+            "expected share of kept boxes that do not hold one whole particle; an order of magnitude only: in tests "
+            "between a fifth of the true share and twice it",
         )
     if result.parameters.method == "reference":
         reason = "the published rule gives no probabilities"
