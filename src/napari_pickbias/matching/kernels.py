@@ -75,10 +75,10 @@ def deviation(values: NDArray[np.float32], least: np.float32, shape: tuple[int, 
     return low
 
 
-@numba.njit(cache=True, nogil=True)
-def divide(best: NDArray[np.float32], sd: NDArray[np.float32], corner: tuple[int, int], shape: tuple[int, int]) -> None:
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # Python's would ask about zero at every pixel
+def divide(best: NDArray[np.float32], sd: NDArray[np.float32], corner: tuple[int, int]) -> None:
     """Divide a part of a map by deviations."""
-    for i in range(shape[0]):
-        row, by = best[corner[0] + i][corner[1] : corner[1] + shape[1]], sd[i]
+    for i in range(sd.shape[0]):
+        row, by = best[corner[0] + i][corner[1] : corner[1] + sd.shape[1]], sd[i]
         for j in range(row.size):
             row[j] /= by[j]

@@ -297,4 +297,4 @@ def _normalise_tile(
     """Divide a tile's scores by the local standard deviation of the micrograph."""
     corner, shape = _place(sheet, bank, start)
     patch = sheet.patch(sheet.reference, start, bank.tiling.tile)
-    divide(best, tile_deviation(patch, bank.mask, shape, inverse), corner, shape)
+    divide(best, tile_deviation(patch, bank.mask, shape, inverse), corner)
