@@ -224,6 +224,14 @@ def test_classify_stack_returns_one_row_per_image(phantom: Any) -> None:
     assert table["keep"][phantom.labels == 2].mean() < reference["keep"][phantom.labels == 2].mean()
 
 
+def test_classify_stack_by_the_published_rule_bears_a_damaged_image(phantom: Any) -> None:
+    images = np.array(phantom.images[:50])
+    images[3, 4, 5] = np.nan
+    table = classify_stack(images, 5.0, "reference", threads=1)
+    assert not table["keep"][3]
+    assert table["keep"].any()
+
+
 def test_classify_stack_refuses_what_it_does_not_know(phantom: Any) -> None:
     with pytest.raises(InputError, match='method: "magic" is unknown'):
         classify_stack(phantom.images, 8.5, "magic")  # type: ignore[arg-type]

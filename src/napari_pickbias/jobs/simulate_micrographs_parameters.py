@@ -12,7 +12,7 @@ class SimulateMicrographsParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    map: str = Field("phantom", description="phantom, or the map file whose volume is handed in")
+    map: str = Field("phantom", description="phantom, or a map file (MRC)")
     count: int = Field(5, ge=1, description="Number of micrographs")
     size: int = Field(1024, ge=64, le=16384, description="Height and width of the micrographs in px")
     width: int | None = Field(None, ge=64, le=16384, description="Width in px where it is not the height")

@@ -12,7 +12,7 @@ class SimulateParticlesParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    map: str = Field("phantom", description="phantom, or the map file whose volume is handed in")
+    map: str = Field("phantom", description="phantom, or a map file (MRC)")
     count: int = Field(1000, ge=1, description="Number of particle images")
     size: int = Field(64, ge=16, le=1024, description="Side of the boxes in px")
     pixel_size: float = Field(4.0, gt=0, description="Pixel size of the images in Å")

@@ -87,9 +87,9 @@ def classify_stack(
             )
         detector, warnings = fitted, list(fitted.summary.warnings)
     elif method == "reference":
-        from napari_pickbias.outliers.reference import ReferenceDetector
+        from napari_pickbias.outliers.reference import fit_reference
 
-        detector = ReferenceDetector(images.shape[-1], radius_px, stack_mean=float(images.mean()), **options)
+        detector = fit_reference(images, radius_px, **options)
     else:
         raise InputError(f'method: "{method}" is unknown; "calibrated" or "reference" will do')
     columns = empty_columns(len(images))
