@@ -143,6 +143,18 @@ def turn_back(sums: Floats, turns: Turns) -> NDArray[np.float64]:
     return result.reshape(-1, box, box)
 
 
+def turned(patches: Floats, labels: NDArray[np.integer], turns: Turns) -> NDArray[np.float64]:
+    """Turn every patch back by the in-plane angle of its template, ``(n, box, box)``."""
+    box = patches.shape[-1]
+    flat = np.asarray(patches, np.float64).reshape(len(patches), -1)
+    result = np.empty_like(flat)
+    angle = turns.angle[labels]
+    for number in np.unique(angle):
+        chosen = np.flatnonzero(angle == number)
+        result[chosen] = (turns.matrices[number] @ flat[chosen].T).T
+    return result.reshape(-1, box, box)
+
+
 def view_sums(
     patches: Floats, labels: NDArray[np.integer], half: NDArray[np.bool_], turns: Turns
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

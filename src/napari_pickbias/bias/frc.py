@@ -113,7 +113,7 @@ def band_correlation(first: NDArray[np.complexfloating], second: NDArray[np.comp
     numbers = shell_numbers((size, size))
     inside = (numbers >= band.first) & (numbers <= band.last)
     cross, one, two = (float(v[inside].sum()) for v in _products(first, second))
-    return cross / np.sqrt(one * two) if one * two > 0 else float("nan")
+    return float(cross / np.sqrt(one * two)) if one * two > 0 else float("nan")
 
 
 def _products(

@@ -1,0 +1,121 @@
+"""The rule, branch by branch; and how many picks of any picker noise explains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_pickbias.bias.frc import Null
+from napari_pickbias.bias.null import explained_by_noise
+from napari_pickbias.bias.verdict import Rate, Verdict, judge
+from napari_pickbias.matching.peaks import PEAK
+
+CLEAN, DIRTY, NOISE = Rate(0.02, 0.01, 0.03), Rate(0.39, 0.36, 0.42), Rate(0.97, 0.91, 1.0)
+STRONG, WEAK, NONE = Null(0.45, 0.0, 0.02), Null(0.06, 0.0, 0.02), Null(0.01, 0.0, 0.02)
+AGREES, STRANGER = Null(0.28, 0.0, 0.02), Null(0.05, 0.0, 0.03)
+
+
+def verdict(
+    rate: Rate,
+    beyond: Null,
+    *,
+    picks: int = 1000,
+    inside: Null = NONE,
+    agreement: Null = AGREES,
+    views: int = 12,
+    trusted: float = 1.0,
+) -> Verdict:
+    return judge(picks, rate, beyond, inside, agreement, views=views, trusted_share=trusted)
+
+
+@pytest.mark.parametrize(
+    ("rate", "beyond", "name"),
+    [
+        (CLEAN, STRONG, "data"),
+        (DIRTY, STRONG, "mixed"),
+        (NOISE, STRONG, "mixed"),
+        (NOISE, NONE, "template"),
+        (DIRTY, NONE, "undecided"),
+        (CLEAN, NONE, "undecided"),
+        (NOISE, WEAK, "undecided"),
+        (Rate(0.9, 0.79, 1.0), NONE, "undecided"),
+        (Rate(0.19, 0.15, 0.21), STRONG, "mixed"),
+    ],
+)
+def test_rule(rate: Rate, beyond: Null, name: str) -> None:
+    found = verdict(rate, beyond)
+    assert found.name == name
+    assert "%" in found.why
+    assert not found.fdr_failed
+
+
+def test_what_cannot_be_told() -> None:
+    assert "too few" in verdict(CLEAN, STRONG, picks=99).why
+    nothing = Null(float("nan"), 0.0, 0.02)
+    assert "no view has enough picks" in verdict(CLEAN, nothing).why
+    assert "scatters by 0.12" in verdict(CLEAN, Null(0.6, 0.0, 0.12)).why
+    assert "could not be estimated" in verdict(Rate(*[float("nan")] * 3), STRONG).why
+    assert all(verdict(r, STRONG, picks=99).name == "undecided" for r in (CLEAN, NOISE))
+
+
+def test_one_view_needs_more() -> None:
+    evidence = Null(0.45, 0.0, 0.1)
+    assert evidence.z == pytest.approx(4.5)
+    assert verdict(CLEAN, evidence).name == "data"
+    assert verdict(CLEAN, evidence, views=1).name == "undecided"
+
+
+def test_small_effects_are_no_evidence_however_sure() -> None:
+    assert verdict(CLEAN, Null(0.08, 0.0, 0.005)).name == "undecided"
+
+
+def test_noise_that_cannot_be_separated_from_particles() -> None:
+    found = verdict(CLEAN, STRONG, trusted=0.2)
+    assert found.name == "undecided"
+    assert found.fdr_failed
+    assert "not separable" in found.why
+    assert verdict(NOISE, NONE, inside=Null(0.5, 0.0, 0.05), trusted=0.2).fdr_failed
+    # on pure noise no such score is found either, and that is as it should be
+    assert verdict(NOISE, NONE, inside=Null(0.2, 0.0, 0.05), trusted=0.0).name == "template"
+
+
+def test_agreement_in_words() -> None:
+    assert "agrees well" in verdict(CLEAN, STRONG).agreement
+    assert verdict(CLEAN, STRONG).relative_agreement == pytest.approx(0.28 / np.sqrt(0.9 / 1.45))
+    assert "agrees partly" in verdict(CLEAN, STRONG, agreement=Null(0.15, 0.0, 0.02)).agreement
+    stranger = verdict(CLEAN, STRONG, agreement=STRANGER)
+    assert stranger.name == "data"
+    assert "not detectably" in stranger.agreement
+    assert verdict(NOISE, NONE).agreement == ""
+    assert verdict(CLEAN, STRONG, agreement=Null(*[float("nan")] * 3)).agreement == ""
+
+
+def peaks(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    table = np.zeros(len(scores), PEAK)
+    table["y"], table["x"], table["score"] = (
+        rng.uniform(0, 4000, len(scores)),
+        rng.uniform(0, 4000, len(scores)),
+        scores,
+    )
+    return table
+
+
+def test_noise_explains_picks_of_noise_and_not_particles() -> None:
+    rng = np.random.default_rng(1)
+
+    def noise(count: int) -> np.ndarray:
+        return peaks(rng.normal(3, 0.4, count), rng)
+
+    surrogates = [[noise(400), noise(400)] for _ in range(4)]
+    everything = explained_by_noise([noise(400) for _ in range(4)], surrogates, 10, np.inf, rng)
+    assert everything.rate.value == pytest.approx(0.95, abs=0.05)
+    mixed = [np.concatenate([noise(100), peaks(rng.normal(7, 0.5, 300), rng)]) for _ in range(4)]
+    found = explained_by_noise(mixed, surrogates, 10, 5.0, rng)
+    assert found.rate.value == pytest.approx(0.25, abs=0.02)
+    assert found.rate.low < 0.25 < found.rate.high + 0.01
+    assert found.false_above[found.edges[:-1] > 5.5].max() < 0.02
+    # a picker that takes a few of the noise peaks only: all of them may be noise
+    few = explained_by_noise([noise(50) for _ in range(4)], surrogates, 10, np.inf, rng)
+    assert few.rate.value > 0.95
+    nothing = explained_by_noise([noise(0)], surrogates[:1], 10, np.inf, rng)
+    assert np.isnan(nothing.rate.value)
