@@ -10,7 +10,7 @@ from napari_pickbias.matching import TemplateBank, prepare_bank, prepared, score
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepared, "BLOCK_BYTES", 3 * 8 * 216 * 216)
+    monkeypatch.setattr(prepared, "BLOCK_BYTES", {2: 3 * 8 * 216 * 216})
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -180,6 +180,10 @@ class TemplateBank:
         for first in range(0, len(self), block):
             yield scipy.fft.rfft2(self.images[first : first + block].astype(np.float64), s=(size, size), workers=1)
 
+    def template(self, number: int) -> NDArray[np.float32]:
+        """Return one template, shape (b, b)."""
+        return np.asarray(self.images[number])
+
     def take(self, rows: NDArray[np.integer]) -> TemplateBank:
         """Return the bank of some templates."""
         return replace(self, images=self.images[rows], view=self.view[rows], euler_deg=self.euler_deg[rows])

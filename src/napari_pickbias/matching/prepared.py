@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pickbias.matching.bank import TemplateBank
 from napari_pickbias.matching.deviation import MaskSpectrum, mask_spectrum
 from napari_pickbias.matching.engine import pair_spectrum
 from napari_pickbias.matching.tiles import Tiling, plan_tiles
 
-BLOCK_BYTES = 16 << 20
-"""Template spectra in work at once: they stay in the last-level cache while all tiles pass by."""
+BLOCK_BYTES = {2: 16 << 20, 3: 512 << 20}
+"""Template spectra in work at once, by number of dimensions.
+
+In two they stay in the last-level cache while all tiles pass by; in three they cannot, and more of them save transforms
+of the tomogram's tiles.
+"""
+
+
+class Templates(Protocol):
+    """What is matched: a TemplateBank, or a VolumeBank in three dimensions."""
+
+    @property
+    def mask(self) -> NDArray[np.float32]:
+        """Weights of the pixels that count, shared by all templates."""
+        ...
+
+    @property
+    def box_px(self) -> int:
+        """Side of the templates."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def template(self, number: int) -> NDArray[np.float32]:
+        """Return a template: sum 0, sum of squares 1 under the mask."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -26,9 +50,9 @@ class PreparedBank:
 
     Attributes
     ----------
-    bank : TemplateBank
-    shape : (int, int)
-        Of the micrographs.
+    bank : Templates
+    shape : tuple of int
+        Of the micrographs or tomograms.
     border : {"exclude", "wrap"}
         See :func:`napari_pickbias.matching.score_map`.
     tiling : Tiling
@@ -37,8 +61,8 @@ class PreparedBank:
         Of the first pairs of templates, as many as memory was allowed for; others are made when they are needed.
     """
 
-    bank: TemplateBank
-    shape: tuple[int, int]
+    bank: Templates
+    shape: tuple[int, ...]
     border: Literal["exclude", "wrap"]
     tiling: Tiling
     mask: MaskSpectrum
@@ -47,7 +71,7 @@ class PreparedBank:
     @property
     def block(self) -> int:
         """Number of pairs whose spectra are in work at once."""
-        return max(1, BLOCK_BYTES // (8 * self.tiling.tile[0] * self.tiling.tile[1]))
+        return max(1, BLOCK_BYTES[len(self.shape)] // (8 * math.prod(self.tiling.tile)))
 
     def blocks(self, pool: Executor) -> Iterator[tuple[int, list[NDArray[np.complex64]]]]:
         """Yield the number of the first pair and the spectra of every block of pairs."""
@@ -59,13 +83,13 @@ class PreparedBank:
 
     def pair(self, number: int) -> NDArray[np.complex64]:
         """Return the spectrum of templates ``2 number`` and ``2 number + 1``; the last of an odd bank stands twice."""
-        images = self.bank.images
-        return pair_spectrum(images[2 * number], images[min(2 * number + 1, len(images) - 1)], self.tiling.tile)
+        other = min(2 * number + 1, len(self.bank) - 1)
+        return pair_spectrum(self.bank.template(2 * number), self.bank.template(other), self.tiling.tile)
 
 
 def prepare_bank(
-    bank: TemplateBank,
-    shape: tuple[int, int],
+    bank: Templates,
+    shape: tuple[int, ...],
     *,
     border: Literal["exclude", "wrap"] = "exclude",
     threads: int | None = None,
@@ -78,9 +102,9 @@ def prepare_bank(
 
     Parameters
     ----------
-    bank : TemplateBank
-    shape : (int, int)
-        Of the micrographs.
+    bank : Templates
+    shape : tuple of int
+        Of the micrographs or tomograms.
     border : {"exclude", "wrap"}
         As it will be given to ``score_map``.
     threads : int, optional
@@ -94,10 +118,10 @@ def prepare_bank(
         When the templates are larger than the micrographs.
     """
     box = bank.box_px
-    padded = (shape[0] + box - 1, shape[1] + box - 1) if border == "wrap" else shape
+    padded = tuple(side + box - 1 for side in shape) if border == "wrap" else shape
     tiling = plan_tiles(padded, box)
     bare = PreparedBank(bank, shape, border, tiling, mask_spectrum(bank.mask, tiling.tile), ())
-    count = min(int(memory_mb * 2**20) // (8 * tiling.tile[0] * tiling.tile[1]), (len(bank) + 1) // 2)
+    count = min(int(memory_mb * 2**20) // (8 * math.prod(tiling.tile)), (len(bank) + 1) // 2)
     if count == 0:
         return bare
     with ThreadPoolExecutor(threads or allowed_cores()) as pool:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.matching.bank import TemplateBank
-from napari_pickbias.matching.deviation import tile_deviation
-from napari_pickbias.matching.engine import EngineName, Inverse, choose_inverse, padded_buffer
-from napari_pickbias.matching.kernels import divide, fold_pair, merge, multiply
+from napari_pickbias.matching.correlate import OUTSIDE, Real, Sheet, correlate, moments, normalise_locally
+from napari_pickbias.matching.engine import EngineName, choose_inverse
 from napari_pickbias.matching.prepared import PreparedBank, allowed_cores, prepare_bank
 from napari_pickbias.matching.whitening import checked_power, whitened
-
-Real = NDArray[np.floating | np.integer]
-
-OUTSIDE = np.float32(-np.inf)
-"""Score where the box leaves the micrograph."""
-TILE_BYTES = 256 << 20
-"""Tiles' spectra are kept from one block of templates to the next if all of them take no more than this."""
 
 
 def score_map(
@@ -94,6 +82,8 @@ def score_map(
     inverse = choose_inverse(engine)
     workers = threads or allowed_cores()
     templates = bank.bank if isinstance(bank, PreparedBank) else bank
+    if not isinstance(templates, TemplateBank):
+        raise ValueError("`bank` holds templates of a tomogram; take score_volume")
     if micrograph.ndim != 2:
         raise InputError(f"micrograph: has {micrograph.ndim} axes; give one 2-D image")
     shape = (micrograph.shape[0], micrograph.shape[1])
@@ -108,32 +98,13 @@ def score_map(
         raise ValueError(f"`bank` was prepared for {bank.shape} and border {bank.border!r}, not {shape} and {border!r}")
     with ThreadPoolExecutor(workers) as pool:
         sheet = _sheet(micrograph, templates, noise_sd, whiten, normalise, border, pool, workers)
-        best, which = _correlate(sheet, bank, inverse, pool, workers, progress)
+        best = np.full(shape, OUTSIDE, np.float32)
+        # half the traffic where the numbers fit
+        which = np.full(shape, -1, np.int16 if len(templates) <= np.iinfo(np.int16).max else np.int32)
+        correlate(sheet, bank, (best, which), inverse, pool, workers, progress)
         if normalise == "local":
-            list(pool.map(partial(_normalise_tile, sheet, bank, inverse, best), bank.tiling.starts))
+            normalise_locally(sheet, bank, best, inverse, pool)
     return best, which.astype(np.int32)
-
-
-@dataclass(frozen=True)
-class _Sheet:
-    """A micrograph as tiles are cut from it.
-
-    ``(image - offset) * factor`` is correlated, ``(reference - offset) * factor`` gives the local deviation; scores are
-    ``scale`` times the correlation. Scores of the first valid pixel come to ``corner`` of a map of shape ``shape``.
-    """
-
-    image: Real
-    reference: Real
-    offset: np.float32
-    factor: np.float32
-    scale: NDArray[np.float32]
-    corner: tuple[int, int]
-    shape: tuple[int, int]
-
-    def patch(self, image: Real, start: tuple[int, int], tile: tuple[int, int]) -> NDArray[np.float32]:
-        """Return the part of a tile that lies on the image."""
-        part = image[start[0] : start[0] + tile[0], start[1] : start[1] + tile[1]]
-        return ((part - self.offset) * self.factor).astype(np.float32, copy=False)
 
 
 def _sheet(
@@ -145,9 +116,9 @@ def _sheet(
     border: str,
     pool: Executor,
     workers: int,
-) -> _Sheet:
+) -> Sheet:
     """Bring the micrograph to mean 0 and deviation 1, where single precision is at its best, and settle the units."""
-    mean, sd = _moments(micrograph, pool)
+    mean, sd = moments(micrograph, "micrograph", pool)
     sds = np.ones(len(bank)) if noise_sd is None else np.asarray(noise_sd, np.float64)
     if whiten is None:
         image, reference = micrograph, micrograph
@@ -162,139 +133,13 @@ def _sheet(
         offset, factor = 0.0, 1.0
         sds = bank.noise_sd(1 / power) * sd
         unit = 1 / float(reference.std(dtype=np.float64)) if normalise == "global" else 1.0
-    corner = (bank.box_px // 2, bank.box_px // 2)
+    corner: tuple[int, ...] = (bank.box_px // 2, bank.box_px // 2)
     if border == "wrap":
         before, after = bank.box_px // 2, bank.box_px - 1 - bank.box_px // 2
         same = reference is image
         image = np.pad(image, (before, after), mode="wrap")
         reference, corner = image if same else np.pad(reference, (before, after), mode="wrap"), (0, 0)
     shape = (micrograph.shape[0], micrograph.shape[1])
-    return _Sheet(
+    return Sheet(
         image, reference, np.float32(offset), np.float32(factor), (unit / sds).astype(np.float32), corner, shape
     )
-
-
-def _moments(micrograph: Real, pool: Executor) -> tuple[float, float]:
-    """Return mean and standard deviation, each block of rows in double precision while it is in cache."""
-
-    def block(first: int) -> tuple[int, float, float]:
-        values = micrograph[first : first + rows].astype(np.float64)
-        mean = float(values.mean())
-        values -= mean
-        return values.size, mean, float(np.vdot(values, values))
-
-    rows = max(1, 2**17 // micrograph.shape[1])
-    parts = np.array(list(pool.map(block, range(0, micrograph.shape[0], rows))))
-    if not np.isfinite(parts).all():
-        raise InputError("micrograph: holds NaN or infinite pixels; mend or leave out that micrograph")
-    mean = float(np.average(parts[:, 1], weights=parts[:, 0]))
-    sd = float(np.sqrt((parts[:, 2] + parts[:, 0] * (parts[:, 1] - mean) ** 2).sum() / parts[:, 0].sum()))
-    if sd <= 1e-12 * abs(mean):
-        raise InputError("micrograph: is constant; leave out that micrograph")
-    return mean, sd
-
-
-@dataclass
-class _Scratch(threading.local):
-    """A buffer for each thread."""
-
-    tile: tuple[int, int]
-    product: tuple[NDArray[np.complex64], NDArray[np.float32]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.product = padded_buffer(self.tile)
-
-
-def _correlate(
-    sheet: _Sheet,
-    bank: PreparedBank,
-    inverse: Inverse,
-    pool: Executor,
-    workers: int,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
-    """Return the best score before local normalisation, and its template, at every pixel."""
-    count, starts, tile = len(bank.bank), bank.tiling.starts, bank.tiling.tile
-    best = np.full(sheet.shape, OUTSIDE, np.float32)
-    # half the traffic where the numbers fit
-    which = np.full(sheet.shape, -1, np.int16 if count <= np.iinfo(np.int16).max else np.int32)
-    scratch = _Scratch(tile)
-    kept: list[NDArray[np.complex64]] | None = None
-    if len(starts) * tile[0] * tile[1] * 8 <= TILE_BYTES:
-        kept = list(pool.map(partial(_tile_spectrum, sheet, tile), starts))
-    # fewer tiles than threads: each tile's templates are shared out, into maps of their own
-    shares = -(-workers // len(starts))
-    for first, spectra in bank.blocks(pool):
-        share = -(-len(spectra) // shares)
-        tasks = [
-            (number, slice(begin, begin + share))
-            for begin in range(0, len(spectra), share)
-            for number in range(len(starts))
-        ]
-
-        def work(
-            task: tuple[int, slice], first: int = first, spectra: list[NDArray[np.complex64]] = spectra
-        ) -> tuple[NDArray[np.float32], NDArray[np.integer]] | None:
-            number, part = task
-            spectrum = _tile_spectrum(sheet, tile, starts[number]) if kept is None else kept[number]
-            corner, shape = _place(sheet, bank, starts[number])
-            maps = (best, which) if part.start == 0 else (np.full(shape, OUTSIDE), np.full(shape, -1, which.dtype))
-            corner = corner if part.start == 0 else (0, 0)
-            pairs = range(first + part.start, first + part.start + len(spectra[part]))
-            _fold_block(spectrum, spectra[part], pairs, sheet.scale, maps, corner, shape, inverse, scratch.product)
-            return None if part.start == 0 else maps
-
-        for (number, _), maps in zip(tasks, pool.map(work, tasks), strict=True):
-            if maps is not None:
-                (y, x), (height, width) = _place(sheet, bank, starts[number])
-                inside = (slice(y, y + height), slice(x, x + width))
-                merge(best[inside], which[inside], *maps)
-        if progress is not None:
-            progress(min(2 * (first + len(spectra)), count), count)
-    return best, which
-
-
-def _place(sheet: _Sheet, bank: PreparedBank, start: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return where a tile's scores begin in the map, and how many rows and columns of them there are."""
-    step, box = bank.tiling.step, bank.bank.box_px
-    shape = [min(step[axis], sheet.image.shape[axis] - box + 1 - start[axis]) for axis in (0, 1)]
-    return (start[0] + sheet.corner[0], start[1] + sheet.corner[1]), (shape[0], shape[1])
-
-
-def _tile_spectrum(sheet: _Sheet, tile: tuple[int, int], start: tuple[int, int]) -> NDArray[np.complex64]:
-    spectrum: NDArray[np.complex64] = scipy.fft.fft2(sheet.patch(sheet.image, start, tile), s=tile, workers=1)
-    spectrum *= np.float32(1 / (tile[0] * tile[1]))
-    return spectrum
-
-
-def _fold_block(
-    tile: NDArray[np.complex64],
-    spectra: list[NDArray[np.complex64]],
-    pairs: range,
-    scale: NDArray[np.float32],
-    maps: tuple[NDArray[np.float32], NDArray[np.integer]],
-    corner: tuple[int, int],
-    shape: tuple[int, int],
-    inverse: Inverse,
-    scratch: tuple[NDArray[np.complex64], NDArray[np.float32]],
-) -> None:
-    """Correlate one tile with some pairs of templates and fold the results into the maps while in cache."""
-    number_type = maps[1].dtype.type
-    product, wide = scratch
-    for pair, spectrum in zip(pairs, spectra, strict=True):
-        first, second = 2 * pair, min(2 * pair + 1, len(scale) - 1)
-        multiply(tile.view(np.float32), spectrum.view(np.float32), wide)
-        values = inverse(product, shape[0])
-        # a strided array would keep the next loop from being vectorised, so take the scratch's own rows
-        rows = wide[: shape[0]] if np.may_share_memory(values, product) else values.view(np.float32)
-        numbers = (number_type(first), number_type(second))
-        fold_pair(rows, numbers, (scale[first], scale[second]), *maps, corner, shape)
-
-
-def _normalise_tile(
-    sheet: _Sheet, bank: PreparedBank, inverse: Inverse, best: NDArray[np.float32], start: tuple[int, int]
-) -> None:
-    """Divide a tile's scores by the local standard deviation of the micrograph."""
-    corner, shape = _place(sheet, bank, start)
-    patch = sheet.patch(sheet.reference, start, bank.tiling.tile)
-    divide(best, tile_deviation(patch, bank.mask, shape, inverse), corner)
