@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from napari_pickbias.records import StackWriter
+from napari_pickbias.records import StackWriter, write_mrc
 from napari_pickbias.runs import outliers as outlier_runs
 
 BOX, PIXEL_SIZE, RADIUS = 32, 4.0, 40.0
@@ -83,6 +83,46 @@ def particle_files(tmp_path: Path) -> ParticleFiles:
     stack = _write_stack(tmp_path / "particles.mrcs", images)
     star = _write_star(tmp_path / "particles.star", [(str(stack), len(images), BOX, PIXEL_SIZE)])
     return ParticleFiles(star, stack, images)
+
+
+class PickFiles(NamedTuple):
+    """Micrographs with discs, and a list of picks on discs (score about 9) and on nothing (about 4)."""
+
+    star: Path
+    xy: np.ndarray
+    score: np.ndarray
+    micrograph: np.ndarray
+    micrographs: list[Path]
+    pixel_size: float = 2.0
+
+
+MICROGRAPHS, PICKS, SIZE = 4, 20, 160
+
+
+@pytest.fixture
+def pick_files(tmp_path: Path) -> PickFiles:
+    rng = np.random.default_rng(11)
+    y, x = np.mgrid[:16, :16] - 7.5
+    disc = 4.0 * (np.hypot(y, x) < 6)
+    rows, paths = [], []
+    (tmp_path / "mics").mkdir()
+    for number in range(MICROGRAPHS):
+        image = rng.normal(0, 1, (SIZE, SIZE)).astype(np.float32)
+        for k in range(PICKS):
+            cx, cy = rng.integers(20, SIZE - 20, 2)
+            if k % 2:
+                image[cy - 8 : cy + 8, cx - 8 : cx + 8] += disc
+            rows.append((number, cx, cy, (9.0 if k % 2 else 4.0) + rng.uniform(-1, 1)))
+        paths.append(write_mrc(tmp_path / "mics" / f"m{number}.mrc", image, 2.0))
+    labels = ["MicrographName", "CoordinateX", "CoordinateY", "AutopickFigureOfMerit"]
+    lines = ["# version 30001", "", "data_optics", "", "loop_", "_rlnOpticsGroup #1", "_rlnMicrographPixelSize #2"]
+    lines += ["1 2.0", "", "# version 30001", "", "data_particles", "", "loop_"]
+    lines += [*(f"_rln{name} #{i}" for i, name in enumerate(labels, 1)), "_hisNote #5", "_rlnOpticsGroup #6"]
+    lines += [f'mics/m{m}.mrc {cx} {cy} {s:.4f} "by {m}" 1' for m, cx, cy, s in rows]
+    star = tmp_path / "picks.star"
+    star.write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+    found = np.array(rows)
+    return PickFiles(star, found[:, 1:3], np.round(found[:, 3], 4), found[:, 0].astype(int), paths)
 
 
 @pytest.fixture

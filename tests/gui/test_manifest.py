@@ -48,9 +48,10 @@ def test_every_command_in_a_menu_or_widget_exists(manifest: PluginManifest) -> N
     assert {item.submenu for item in menus if hasattr(item, "submenu")} == {s.id for s in contributions.submenus}
 
 
-def test_readers_ask_for_particle_files_only(manifest: PluginManifest) -> None:
+def test_one_reader_asks_for_what_it_can_read(manifest: PluginManifest) -> None:
     (reader,) = manifest.contributions.readers
-    assert sorted(reader.filename_patterns) == ["*.cs", "*.mrcs", "*.star"]
+    assert {"*.star", "*.cs", "*.mrcs", "*.mrc", "*.map", "*.rec", "*.box"} <= set(reader.filename_patterns)
+    assert not any(pattern in ("*", "*.*", "*.gz") for pattern in reader.filename_patterns)
 
 
 def test_preferences_and_code_have_the_same_defaults_and_every_number_has_bounds(manifest: PluginManifest) -> None:

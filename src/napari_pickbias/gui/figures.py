@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
-from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
+from napari_pickbias.gui.figure_view import theme_of
 from napari_pickbias.jobs.outliers import OutlierResult
 from napari_pickbias.report.outliers import outlier_panels
 from napari_pickbias.report.palette import Theme
@@ -39,17 +39,6 @@ class FigureWindow(QWidget):
         for panel in outlier_panels(result):
             self.tabs.addTab(_page(panel, colours), panel.title)
         self.resize(round(PANEL_WIDTH * _PIXELS_AN_INCH) + 60, 760)
-
-
-def theme_of(name: str) -> Theme:
-    """Return a figure's colours for a theme of napari."""
-    theme = get_theme(name)
-    return Theme(
-        background=theme.background.as_hex(),
-        text=theme.text.as_hex(),
-        muted=theme.icon.as_hex(),
-        grid=theme.primary.as_hex(),
-    )
 
 
 def _page(panel: Panel, colours: Theme) -> QWidget:

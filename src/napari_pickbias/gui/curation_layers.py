@@ -1,0 +1,214 @@
+"""A curation in napari's canvas: circles that show the verdict, stepping from micrograph to micrograph. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from napari.layers import Layer, Points
+from numpy.typing import NDArray
+
+from napari_pickbias.gui.curation import Curation
+from napari_pickbias.gui.pick_layers import (
+    KEPT_COLOR,
+    REJECTED_COLOR,
+    SELECTED_COLOR,
+    circle_px,
+    micrograph_layer,
+    micrograph_pixel_size,
+    picks_layer,
+)
+
+_COLORS = np.array(
+    [[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] + [1.0] for c in (REJECTED_COLOR, KEPT_COLOR, SELECTED_COLOR)],
+    np.float32,
+)
+ROLE = "pickbias_curates"
+"""Key in the metadata of the layers made here; its value is the file."""
+
+
+class CurationLayers:
+    """The layers of one curation, kept in step with it.
+
+    Parameters
+    ----------
+    viewer : napari viewer, or its model
+    curation : Curation
+    source : str
+        The file curated.
+    diameter_angstrom : float
+        Of the circles; 0 guesses.
+    on_selected : callable
+        Called when the user selects picks in the canvas, after ``curation.selected`` was set.
+    on_rejected : callable
+        Called when the user deleted picks in the canvas, which rejects them.
+    """
+
+    def __init__(
+        self,
+        viewer: Any,
+        curation: Curation,
+        source: str,
+        diameter_angstrom: float = 0.0,
+        on_selected: Callable[[], None] = lambda: None,
+        on_rejected: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.viewer, self.curation, self.source = viewer, curation, source
+        self._on_selected, self._on_rejected = on_selected, on_rejected
+        self._busy = False
+        self.hide_rejected = False
+        self.color_by = ""
+        table = curation.table
+        self.pixel_size = micrograph_pixel_size(table)
+        self.diameter_px = circle_px(table, self.pixel_size, diameter_angstrom)
+        self.points: Points | None = None
+        for layer in [x for x in viewer.layers if x.metadata.get(ROLE) == source]:
+            viewer.layers.remove(layer)
+        shown = [x for x in viewer.layers if x.metadata.get("micrographs_of") == source]
+        if not shown:
+            made = micrograph_layer(table, source, self.pixel_size)
+            if made is not None:
+                made[1]["metadata"][ROLE] = source
+                viewer.layers.append(Layer.create(*made))
+        for layer in [x for x in viewer.layers if x.metadata.get("picks_of") == source]:
+            viewer.layers.remove(layer)  # the same picks without verdicts
+        if table.coordinates_px is not None and table.micrograph is not None:
+            self._make_points(diameter_angstrom)
+
+    def _make_points(self, diameter_angstrom: float) -> None:
+        data, show, kind = picks_layer(self.curation.table, self.source, self.pixel_size, diameter_angstrom)
+        self._place = np.asarray(data)
+        features = pd.DataFrame({"row": np.arange(len(data))})
+        for name in self.curation.features.columns:
+            features[name] = self.curation.features[name].array
+        features["keep"] = self.curation.keep
+        show |= {"features": features, "name": show["name"].replace(": picks", ": curated picks")}
+        show["metadata"] |= {ROLE: self.source}
+        self.points = Layer.create(data, show, kind)
+        self.viewer.layers.append(self.points)
+        self.points.selected_data.events.items_changed.connect(self._selection_changed)
+        self.points.events.data.connect(self._data_changed)
+        self.refresh()
+
+    # -- showing -----------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Show the verdicts as they are now."""
+        if not self.alive:
+            return
+        assert self.points is not None
+        keep = self.curation.keep
+        self._busy = True
+        try:
+            if self.color_by:
+                self.points.border_color = self._by_column(keep)
+            else:
+                self.points.border_color = _COLORS[np.where(self.curation.selected, 2, keep.astype(np.int8))]
+            shown = keep if self.hide_rejected else np.ones(len(keep), np.bool_)
+            if not np.array_equal(shown, self.points.shown):
+                self.points.shown = shown
+            # Written in place: assigning a whole new table would rebuild every colour and text.
+            self.points.features["keep"] = keep
+        finally:
+            self._busy = False
+
+    def _by_column(self, keep: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return colours by a column's rank, rejected picks dimmed."""
+        from napari.utils.colormaps import ensure_colormap
+
+        values = self.curation.values(self.color_by)
+        low, high = np.nanpercentile(values, (1, 99)) if np.isfinite(values).any() else (0.0, 1.0)
+        scaled = np.clip((np.nan_to_num(values, nan=low) - low) / (high - low if high > low else 1.0), 0, 1)
+        colors = np.array(ensure_colormap("turbo").map(scaled), np.float32)
+        colors[~keep, 3] = 0.3
+        colors[self.curation.selected] = _COLORS[2]
+        return colors
+
+    def set_diameter(self, diameter_angstrom: float) -> None:
+        """Draw circles of this diameter."""
+        self.diameter_px = circle_px(self.curation.table, self.pixel_size, diameter_angstrom)
+        if self.alive:
+            assert self.points is not None
+            self.points.size = self.diameter_px
+
+    @property
+    def alive(self) -> bool:
+        """Whether the layer of picks is there, and not just losing or gaining points."""
+        there = self.points is not None and self.points in self.viewer.layers
+        return there and len(self.points.data) == len(self.curation)  # type: ignore[union-attr]
+
+    @property
+    def micrograph(self) -> int:
+        """The micrograph that is shown."""
+        return int(self.viewer.dims.current_step[0]) if self.viewer.dims.ndim > 2 else 0
+
+    def go_to_micrograph(self, index: int) -> None:
+        """Show a micrograph."""
+        count = max(1, len(self.curation.table.micrograph_names))
+        self.viewer.dims.set_current_step(0, int(np.clip(index, 0, count - 1)))
+
+    def go_to(self, row: int) -> None:
+        """Show a pick: its micrograph, with the pick in the middle."""
+        table = self.curation.table
+        if table.micrograph is None or table.coordinates_px is None:
+            return
+        self.go_to_micrograph(int(table.micrograph[row]))
+        x, y = table.coordinates_px[row] * (self.pixel_size or 1.0)
+        camera_of(self.viewer).center = (0.0, float(y), float(x))
+
+    # -- what the user does in the canvas ----------------------------------------------------------------------------
+
+    def _selection_changed(self) -> None:
+        if self._busy or not self.alive:
+            return
+        assert self.points is not None
+        chosen = np.fromiter(self.points.selected_data, np.int64)
+        self.curation.selected[:] = False
+        self.curation.selected[chosen[chosen < len(self.curation)]] = True
+        self.refresh()
+        self._on_selected()
+
+    def _data_changed(self, event: Any) -> None:
+        """Reject picks deleted in the canvas, and put added and moved ones back: the rows stay those of the file."""
+        action = str(getattr(event.action, "value", event.action))
+        if self._busy or action not in ("removed", "added", "changed"):
+            return
+        assert self.points is not None
+        self._busy = True
+        try:
+            gone = None
+            if action == "removed":
+                gone = np.setdiff1d(np.arange(len(self.curation)), self.points.features["row"].to_numpy())
+            self._restore()
+        finally:
+            self._busy = False
+        if gone is not None and self.curation.decide(gone, "rejected"):
+            self.refresh()
+            self._on_rejected()
+        else:
+            self.refresh()
+
+    def _restore(self) -> None:
+        assert self.points is not None
+        self.points.selected_data.clear()
+        self.points.data = self._place
+        features = pd.DataFrame({"row": np.arange(len(self._place))})
+        for name in self.curation.features.columns:
+            features[name] = self.curation.features[name].array
+        features["keep"] = self.curation.keep
+        self.points.features = features
+        self.points.size = self.diameter_px
+
+    def close(self) -> None:
+        """Let go of the layers, which stay."""
+        if self.points is not None:
+            self.points.selected_data.events.items_changed.disconnect(self._selection_changed)
+            self.points.events.data.disconnect(self._data_changed)
+
+
+def camera_of(viewer: Any) -> Any:
+    """Return the camera, wherever this version of napari keeps it."""
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera
