@@ -25,8 +25,10 @@ from napari_pickbias.imaging.noise import (
 )
 from napari_pickbias.matching.bank import TemplateBank
 from napari_pickbias.matching.peaks import find_peaks
+from napari_pickbias.matching.prepared import PreparedBank, prepare_bank
 from napari_pickbias.matching.preprocess import Prepared
 from napari_pickbias.matching.scores import score_map
+from napari_pickbias.matching.significance import cover
 
 NoiseMethod = Literal["auto", "tile", "phases", "inverted"]
 """Where surrogates come from: the particle-cleaned spectrum; or, conservative, the median spectrum of tiles, the
@@ -35,8 +37,15 @@ micrograph with its own amplitudes and random phases, or the micrograph with inv
 TILE, REACH, DISC = 3.84, 1.92, 0.52
 """In diameters: side of a spectrum's tile, longest lag of the autocovariance, radius left out around a particle."""
 
-STEP, FALSE_SHARE, BIN = 0.05, 0.5, 0.5
-"""Thresholds are tried this far apart; a score is trusted where at most this share is false, in bins of this width."""
+SPECTRA_MB = 256
+"""Memory for the spectra of templates."""
+
+LEAST_FREE = 0.05
+"""Share of the area that must be left to measure the noise on."""
+
+LOWEST, STEP, FALSE_SHARE, BIN = 2.0, 0.05, 0.5, 0.5
+"""Thresholds from the lowest are tried a step apart; a score is trusted where at most this share of the peaks is false,
+in bins of this width."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,8 @@ class NoiseModel:
         Score from which peaks are particles more often than not; infinity when none was found.
     converged : bool
         Whether the last two rounds left out the same number within 2 % (or 10).
+    free_fraction : float
+        Share of the picked area that the spectrum was measured on.
     """
 
     power: NDArray[np.float64]
@@ -65,6 +76,7 @@ class NoiseModel:
     excluded: tuple[int, ...]
     trusted_from: float
     converged: bool
+    free_fraction: float = 1.0
 
     @property
     def size(self) -> int:
@@ -117,6 +129,7 @@ def estimate_noise(
     surrogates: int = 2,
     rounds: int = 5,
     threads: int | None = None,
+    spectra: PreparedBank | None = None,
 ) -> NoiseModel:
     """Measure a micrograph's noise on the area without particles, which the matching itself finds.
 
@@ -136,6 +149,8 @@ def estimate_noise(
         At most.
     threads : int, optional
         Of the matching.
+    spectra : PreparedBank, optional
+        The bank's, for the micrograph's shape, where they are at hand.
 
     Raises
     ------
@@ -149,52 +164,66 @@ def estimate_noise(
     each such peak; and measure the autocovariance of the rest on the *prewhitened* image (on the image itself what
     the strong low frequencies leak would drown the weak high ones), taper it and divide the whitening out again.
     """
-    tile = _even(TILE * diameter_px)
-    if min(prepared.image.shape) < tile:
-        raise InputError(
-            f"micrograph: is {min(prepared.image.shape)} px wide, less than {TILE:g} particle diameters ({tile} px); "
-            "check the diameter and the pixel size"
-        )
+    tile = tile_side(prepared, diameter_px)
     first = welch_power(prepared.image, tile, median=True, variance_range=(0.05, 0.95))
     reach = _even(REACH * diameter_px)
     size = max(2 * tile, _even(bank.box_px + reach))
     colour = _prewhitening(first)
     whitened = apply_filter(prepared.image, colour(prepared.image.shape).astype(np.float32))
-    power = _refined(whitened, prepared.inside, reach, size, colour)
-    excluded: list[int] = []
-    trusted = np.inf
+    ready = (
+        prepare_bank(bank, prepared.image.shape, threads=threads, memory_mb=SPECTRA_MB) if spectra is None else spectra
+    )
+    power, excluded, trusted, share = first, [], np.inf, 1.0
     for _ in range(rounds):
         sd = template_sd(bank, power)
-        real = matched_peaks(prepared.image, prepared.inside, bank, sd, min_distance_px, threads)
+        real = matched_peaks(prepared.image, prepared.inside, ready, sd, min_distance_px, threads)
         noise = [
             matched_peaks(
-                gaussian_surrogate(prepared.image.shape, power, (size, size), rng),
+                gaussian_surrogate(prepared.image.shape, power, (len(power), len(power)), rng),
                 prepared.inside,
-                bank,
+                ready,
                 sd,
                 min_distance_px,
                 threads,
-            )["score"]
+            )
             for _ in range(surrogates)
         ]
-        trusted = trusted_score(real["score"], noise)
+        trusted = trusted_score(real, noise, min_distance_px)
         particles = real[real["score"] >= trusted]
         excluded.append(len(particles))
         free = prepared.inside & ~_discs(prepared.image.shape, particles, DISC * diameter_px)
-        if free.sum() < 4 * tile**2:
+        share = float(free.sum() / prepared.inside.sum())
+        if share < LEAST_FREE:
             trusted = np.inf
             break
         power = _refined(whitened, free, reach, size, colour)
         if len(excluded) > 1 and abs(excluded[-1] - excluded[-2]) <= max(0.01 * excluded[-1], 5):
             break
     done = len(excluded) > 1 and abs(excluded[-1] - excluded[-2]) <= max(0.02 * excluded[-1], 10)
-    return NoiseModel(power, first, method, tuple(excluded), float(trusted), done)
+    return NoiseModel(power, first, method, tuple(excluded), float(trusted), done, share)
+
+
+def tile_side(prepared: Prepared, diameter_px: float) -> int:
+    """Return the side of the tiles that a spectrum is measured on.
+
+    Raises
+    ------
+    InputError
+        When the micrograph is smaller.
+    """
+    tile = _even(TILE * diameter_px)
+    if min(prepared.image.shape) < tile:
+        raise InputError(
+            f"micrograph: is {min(prepared.image.shape) / diameter_px:.1f} particle diameters wide, at least {TILE:g} "
+            "are needed; check --diameter and the pixel size"
+        )
+    return tile
 
 
 def matched_peaks(
     image: NDArray[np.float32],
     inside: NDArray[np.bool_],
-    bank: TemplateBank,
+    bank: TemplateBank | PreparedBank,
     sd: NDArray[np.floating],
     min_distance_px: float,
     threads: int | None = None,
@@ -205,15 +234,18 @@ def matched_peaks(
     return np.asarray(peaks[inside[np.rint(peaks["y"]).astype(int), np.rint(peaks["x"]).astype(int)]])
 
 
-def trusted_score(real: NDArray[np.floating], noise: list[NDArray[np.floating]]) -> float:
+def trusted_score(real: NDArray[np.void], noise: list[NDArray[np.void]], min_distance_px: float) -> float:
     """Return the lowest score at which at most half of the peaks are false, in the bin above it and in all above it.
+
+    Noise peaks count on free area only: not within the minimum distance of a real peak above the bin.
 
     Parameters
     ----------
-    real : ndarray, shape (n,)
-        Heights of the micrograph's peaks.
-    noise : list of ndarray
+    real : ndarray of (y, x, score, template)
+        The micrograph's peaks.
+    noise : list of such arrays
         Those of each surrogate.
+    min_distance_px : float
 
     Returns
     -------
@@ -222,16 +254,16 @@ def trusted_score(real: NDArray[np.floating], noise: list[NDArray[np.floating]])
     """
     if not len(real):
         return np.inf
-    levels = np.arange(1.0, float(np.max(real)) + STEP, STEP)
-    ours, false = np.sort(real), np.sort(np.concatenate(noise))
-
-    def above(heights: NDArray[np.floating], level: NDArray[np.floating]) -> NDArray[np.integer]:
-        return len(heights) - np.searchsorted(heights, level)
-
-    every, wrong = above(ours, levels), above(false, levels) / len(noise)
-    in_bin, wrong_in_bin = every - above(ours, levels + BIN), wrong - above(false, levels + BIN) / len(noise)
-    good = (every > 0) & (in_bin > 0) & (wrong <= FALSE_SHARE * every) & (wrong_in_bin <= FALSE_SHARE * in_bin)
-    return float(levels[np.argmax(good)]) if good.any() else np.inf
+    every = np.concatenate(noise)
+    covered = cover(real, every, min_distance_px)
+    for level in np.arange(LOWEST, float(np.max(real["score"])) + STEP, STEP):
+        free = every["score"][covered < level + BIN]
+        ours, false = real["score"][real["score"] >= level], free[free >= level]
+        ours_in_bin, false_in_bin = (ours < level + BIN).sum(), (false < level + BIN).sum()
+        limit = FALSE_SHARE * len(noise)
+        if ours_in_bin and len(false) <= limit * len(ours) and false_in_bin <= limit * ours_in_bin:
+            return float(level)
+    return np.inf
 
 
 def _prewhitening(tile_power: NDArray[np.float64]) -> Callable[[tuple[int, ...]], NDArray[np.float64]]:

@@ -63,7 +63,7 @@ def prepare(micrograph: NDArray[np.floating] | NDArray[np.integer], diameter_px:
     sigma = WINDOW * diameter_px
     share = np.maximum(_blurred(weights, sigma), 1e-6)
     mean = _blurred(weights * image, sigma) / share
-    centred = weights * (image - mean)
+    centred = np.asarray(weights * (image - mean), np.float32)
     variance = _blurred(centred**2, sigma) / share
     floor = 1e-6 * float(np.median(variance[good])) if good.any() else 0.0
     if floor <= 0:

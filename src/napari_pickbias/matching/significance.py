@@ -7,11 +7,12 @@ their tail is a generalised Pareto distribution.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import isotonic_regression, minimize_scalar
 from scipy.spatial import cKDTree
 from scipy.stats import false_discovery_control
 
@@ -135,7 +136,7 @@ def q_values(p: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 class FreeAreaFdr(NamedTuple):
-    """FDR against threshold; every array has shape (t,)."""
+    """FDR against threshold; every array has shape (t,) but the last."""
 
     thresholds: NDArray[np.float64]
     picks: NDArray[np.int64]
@@ -151,13 +152,20 @@ class FreeAreaFdr(NamedTuple):
     high: NDArray[np.float64]
     """Bootstrap interval of the FDR, 2.5 and 97.5 %."""
 
+    false_low: NDArray[np.float64]
+    false_high: NDArray[np.float64]
+    """The same interval of the expected false picks."""
+
+    by_micrograph: NDArray[np.float64]
+    """``(m, t)``: expected false picks of each micrograph."""
+
 
 def free_area_fdr(
     picks: list[NDArray[np.void]],
     surrogates: list[list[NDArray[np.void]]],
     thresholds: NDArray[np.floating],
     min_distance: float,
-    trusted_from: float,
+    trusted_from: float | Sequence[float],
     rng: np.random.Generator,
     *,
     draws: int = 1000,
@@ -177,10 +185,12 @@ def free_area_fdr(
         Scores.
     min_distance : float
         Pixels.
-    trusted_from : float
-        Score from which real picks are particles more often than not; infinity where no such score was found.
+    trusted_from : float or sequence of float
+        Score from which real picks are particles more often than not, for all micrographs or for each; infinity where
+        no such score was found.
     rng : numpy.random.Generator
-        For the interval: micrographs are drawn with replacement, counts of false picks from Poisson distributions.
+        For the interval: micrographs are drawn with replacement; what is known of the rate behind a count of noise
+        peaks is Garwood's interval.
     draws : int
         Bootstrap draws.
 
@@ -188,43 +198,137 @@ def free_area_fdr(
     ------
     InputError
         When a micrograph has no surrogate.
+
+    Notes
+    -----
+    F. Garwood, Fiducial limits for the Poisson distribution, 1936. A count of 0 has an upper limit above 0.
     """
     if len(picks) != len(surrogates) or not picks or min(len(tables) for tables in surrogates) == 0:
         raise InputError("surrogates: each micrograph needs at least one; raise their number")
     levels = np.asarray(thresholds, np.float64)
+    trusted = np.broadcast_to(np.asarray(trusted_from, np.float64), len(picks))
     real = np.stack([(table["score"][:, None] >= levels).sum(axis=0) for table in picks])
     false = np.stack(
         [
-            [_free_count(table, tables, level, min_distance, trusted_from) for level in levels]
-            for table, tables in zip(picks, surrogates, strict=True)
+            _free_count(table, tables, levels, min_distance, start)
+            for table, tables, start in zip(picks, surrogates, trusted, strict=True)
         ]
     )
     repeats = np.array([len(tables) for tables in surrogates])[:, None]
-    chosen = rng.integers(0, len(picks), (draws, len(picks)))
-    redrawn = rng.poisson(false[chosen]) / repeats[chosen]
-    spread = _ratio(redrawn.sum(axis=1), real[chosen].sum(axis=1))
     total, expected = real.sum(axis=0), (false / repeats).sum(axis=0)
-    low, high = np.full(len(levels), np.nan), np.full(len(levels), np.nan)
-    for column in np.flatnonzero(total > 0):
-        low[column], high[column] = np.nanquantile(spread[:, column], [0.025, 0.975])
-    return FreeAreaFdr(levels, total, expected, _ratio(expected, total), low, high)
+    ends = np.full((2, 2, len(levels)), np.nan)
+    chosen = [rng.integers(0, len(picks), len(picks)) for _ in range(draws)]
+    counts = np.stack([real[rows].sum(axis=0) for rows in chosen])
+    hits = np.stack([false[rows].sum(axis=0) for rows in chosen])
+    for end, (more, share) in enumerate(((0, 0.025), (1, 0.975))):
+        # the same number of surrogates for each micrograph is the rule; else their mean is near enough for an interval
+        rates = np.where(hits + more > 0, rng.gamma(np.maximum(hits + more, 1e-9)), 0.0) / repeats.mean()
+        known = (counts > 0).any(axis=0)
+        ends[1, end] = np.quantile(rates, share, axis=0)
+        ends[0, end, known] = np.nanquantile(_ratio(rates, counts)[:, known], share, axis=0)
+    ends[0, :, total == 0] = np.nan
+    (low, high), (false_low, false_high) = ends
+    return FreeAreaFdr(
+        levels, total, expected, _ratio(expected, total), low, high, false_low, false_high, false / repeats
+    )
+
+
+class LocalFdr(NamedTuple):
+    """Share of false picks among those of about one score; every array has shape (n,)."""
+
+    scores: NDArray[np.float64]
+    """Middle of each bin."""
+
+    picks: NDArray[np.int64]
+    false_picks: NDArray[np.float64]
+    fdr: NDArray[np.float64]
+    """At most 1, and never rising with the score."""
+
+    def at(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the local FDR at some scores, interpolated."""
+        return np.asarray(np.interp(scores, self.scores, self.fdr))
+
+
+def local_fdr(
+    picks: list[NDArray[np.void]],
+    surrogates: list[list[NDArray[np.void]]],
+    edges: NDArray[np.floating],
+    min_distance: float,
+) -> LocalFdr:
+    """Estimate the share of false picks in bins of the score, counting noise peaks on free area.
+
+    A noise peak counts when no real pick above its bin is nearer than the minimum distance.
+
+    Parameters
+    ----------
+    picks, surrogates : as for :func:`free_area_fdr`
+    edges : ndarray, shape (n + 1,)
+        Of the bins, ascending; the last bin has no end.
+    min_distance : float
+        Pixels.
+
+    Notes
+    -----
+    Bins with no pick take the value of their neighbours. The closest non-increasing curve (weights: picks) is given.
+    Weak particles count as noise here, so that between the clear cases it is too high by .2 to .3
+    (docs/reproduction/fdr.md).
+    """
+    tops = np.append(np.asarray(edges[1:-1], np.float64), np.inf)
+    count, false = np.zeros(len(tops), np.int64), np.zeros(len(tops))
+    for table, tables in zip(picks, surrogates, strict=True):
+        noise = np.concatenate(tables)
+        covered = cover(table, noise, min_distance)
+        count += _in_bins(table["score"], edges[:-1])
+        bins = np.searchsorted(edges[:-1], noise["score"], side="right") - 1
+        free = (bins >= 0) & (covered < tops[np.maximum(bins, 0)])
+        false += np.bincount(bins[free], minlength=len(tops)) / len(tables)
+    ratio = np.where(count > 0, np.minimum(false / np.maximum(count, 1), 1.0), np.where(false > 0, 1.0, 0.0))
+    smooth = isotonic_regression(ratio, weights=count + 1e-6, increasing=False).x
+    return LocalFdr((np.asarray(edges[:-1]) + np.asarray(edges[1:])) / 2, count, false, np.asarray(smooth))
+
+
+def _in_bins(scores: NDArray[np.floating], starts: NDArray[np.floating]) -> NDArray[np.int64]:
+    bins = np.searchsorted(starts, scores, side="right") - 1
+    counts: NDArray[np.int64] = np.bincount(bins[bins >= 0], minlength=len(starts)).astype(np.int64)
+    return counts
+
+
+def cover(real: NDArray[np.void], peaks: NDArray[np.void], distance: float) -> NDArray[np.float64]:
+    """Return the highest score of the real peaks nearer to each peak than a distance; minus infinity where none is.
+
+    Parameters
+    ----------
+    real, peaks : ndarray of (y, x, score, template)
+    distance : float
+        Pixels.
+
+    Returns
+    -------
+    ndarray, shape (len(peaks),)
+    """
+    highest = np.full(len(peaks), -np.inf)
+    if not len(real) or not len(peaks):
+        return highest
+    tree = cKDTree(np.column_stack([real["y"], real["x"]]))
+    near = tree.query_ball_point(np.column_stack([peaks["y"], peaks["x"]]), distance * (1 - 1e-9))
+    for row, neighbours in enumerate(near):
+        if neighbours:
+            highest[row] = real["score"][neighbours].max()
+    return highest
 
 
 def _free_count(
-    real: NDArray[np.void], surrogates: list[NDArray[np.void]], level: float, distance: float, trusted_from: float
-) -> int:
-    """Count the picks of all surrogates of one micrograph that fall on free area."""
-    taken = real[real["score"] >= max(level, trusted_from)]
-    tree = cKDTree(np.column_stack([taken["y"], taken["x"]])) if len(taken) else None
-    count = 0
-    for table in surrogates:
-        high = table[table["score"] >= level]
-        if tree is None or not len(high):
-            count += len(high)
-        else:
-            nearest, _ = tree.query(np.column_stack([high["y"], high["x"]]))
-            count += int((nearest >= distance).sum())
-    return count
+    real: NDArray[np.void],
+    surrogates: list[NDArray[np.void]],
+    levels: NDArray[np.float64],
+    distance: float,
+    start: float,
+) -> NDArray[np.int64]:
+    """Count the picks of all surrogates of one micrograph that fall on free area, at each level."""
+    noise = np.concatenate(surrogates)
+    covered = cover(real, noise, distance)
+    counts = [(noise["score"] >= level) & (covered < max(level, start)) for level in levels]
+    return np.sum(counts, axis=1, dtype=np.int64)
 
 
 def _ratio(false: NDArray[np.floating], picks: NDArray[np.integer]) -> NDArray[np.float64]:
