@@ -19,6 +19,8 @@ COMMANDS = {
     "convert": "napari_pickbias.cli.convert",
     "demo": "napari_pickbias.cli.demo",
     "outliers": "napari_pickbias.cli.outliers",
+    "pick": "napari_pickbias.cli.pick",
+    "pickfree": "napari_pickbias.cli.pickfree",
     "simulate": "napari_pickbias.cli.simulate",
     "softmodes": "napari_pickbias.cli.softmodes",
 }
