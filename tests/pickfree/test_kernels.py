@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pickfree_brute as brute
 import pytest
 import scipy.fft
-from pickfree import brute
 
 from napari_pickbias.imaging.correlation import fourier_correlation
 from napari_pickbias.imaging.ctf import ctf

@@ -102,6 +102,16 @@ def align(
     return best_fit
 
 
+def refined(volume: NDArray[np.floating], reference: NDArray[np.floating]) -> Alignment:
+    """Return ``volume`` moved onto ``reference`` by the few degrees and fractions of a voxel that chains drift apart.
+
+    A search near the identity alone: on maps of noise a search over everything would make an FSC of its own.
+    """
+    return _refine(
+        np.asarray(volume, np.float64), np.asarray(reference, np.float64), np.eye(3), np.zeros(3), mirrored=False
+    )
+
+
 def _mirror(volume: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mirror image, x to -x about voxel ``n // 2``."""
     flipped = volume[:, :, ::-1]

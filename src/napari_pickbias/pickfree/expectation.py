@@ -93,12 +93,13 @@ def expectation(
 
     def work(part: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
         chunk = np.ascontiguousarray(patches[part], np.float32)
+        offset = np.asarray((part * GOLDEN) % 1, np.float64)
         ratio = np.zeros(len(part)) if other is None else other(chunk)
         sums = np.zeros((len(levels.fine), side, side), np.float32)
         weights = np.zeros((cells, shifts), np.float32)
         found = np.empty((len(part), 4))
         search_patches(
-            chunk, math.log(max(empty, 1e-12)) + ratio, np.asarray((part * GOLDEN) % 1, np.float64), log_even, *tables, levels.start, share,
+            chunk, math.log(max(empty, 1e-12)) + ratio, offset, log_even, *tables, levels.start, share,
             log_tau, samples, sums, weights, found,
         )  # fmt: skip
         return sums, weights, found

@@ -124,17 +124,19 @@ def prepared_start(
     lowpass: int | None,
     snr: float | None,
     seed: int,
-) -> tuple[State, float]:
-    """Return the first state, its map low-passed and scaled, and its signal-to-noise ratio."""
+) -> tuple[State, float, float]:
+    """Return the first state, its map low-passed and scaled, its signal-to-noise ratio, and its likelihood (or 0)."""
     shell = default_lowpass(model.size) if lowpass is None else lowpass
     volume = lowpassed(initial, shell)
     junk = 0.02 if options.junk else 0.0
     state = first_state(model, volume, noise_variance, empty, junk)
+    gain = 0.0
     if snr is None:
         rng = np.random.default_rng([seed, 10_000])
         rows = np.sort(rng.choice(len(patches), min(SCALE_PATCHES, len(patches)), replace=False))
-        snr, _ = likeliest_snr(patches, model, state, options, rows)
-    return replace(state, volume=scaled_to(model, state.volume, snr, noise_variance)), snr
+        snr, gains = likeliest_snr(patches, model, state, options, rows)
+        gain = float(gains.max())
+    return replace(state, volume=scaled_to(model, state.volume, snr, noise_variance)), snr, gain
 
 
 def reconstruct(
@@ -208,7 +210,7 @@ def reconstruct(
     chosen = options or Options()
     transfer: tuple[Array32 | None, ...] = (None,) if ctfs is None else tuple(ctfs)
     model = make_model(size, rotation_levels(rotations), transfer, group, len(patches))
-    state, _ = prepared_start(
+    state, _, _ = prepared_start(
         patches, model, initial, chosen, noise_variance=noise_variance, empty=empty, lowpass=lowpass, snr=snr, seed=seed
     )
     start_norm = float(np.linalg.norm(state.volume.astype(np.float64)))

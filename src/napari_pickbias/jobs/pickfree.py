@@ -1,0 +1,375 @@
+"""The job of reconstruction without picking: micrographs and an initial map in; map, half maps and their null out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pickbias.errors import InputError
+from napari_pickbias.imaging.correlation import crossing_resolution, fourier_correlation
+from napari_pickbias.imaging.fourier import fourier_resample_volume
+from napari_pickbias.imaging.volumes import soft_ball
+from napari_pickbias.jobs.pickfree_chains import Chain, run_chain
+from napari_pickbias.jobs.pickfree_parameters import PickfreeParameters, parse_stages
+from napari_pickbias.jobs.pickfree_patches import (
+    Patches,
+    check_sizes,
+    prepare,
+    small_micrograph,
+    surrogate_of,
+    whitened,
+)
+from napari_pickbias.jobs.progress import Checkpoints, NoCheckpoints, Progress
+from napari_pickbias.pickfree.alignment import refined
+from napari_pickbias.pickfree.chain import Model, Options, Record, Stage, State, make_model
+from napari_pickbias.pickfree.picking import pick_boxes, refine_picks
+from napari_pickbias.pickfree.reconstruct import (
+    DEFAULT_ROTATIONS,
+    PAPER_ROTATIONS,
+    default_stages,
+    half_rows,
+    paper_options,
+    paper_stages,
+    prepared_start,
+)
+from napari_pickbias.pickfree.rotation_levels import rotation_levels
+from napari_pickbias.pickfree.start import lowpassed
+from napari_pickbias.records import Micrographs, Volume
+
+Array32 = NDArray[np.float32]
+STANDARD_ERRORS = 3.0
+"""By how many standard errors the likelihood must exceed the null's."""
+LEAST_GAIN = 1e-3
+"""And by how much per patch, at least: the search's own approximations are about this large."""
+PICKED_PATCHES = 2500
+"""Patches' worth of surrogates that template picking is tried on."""
+PICKING_ITERATIONS = 6
+
+
+@dataclass(frozen=True)
+class PickfreeResult:
+    """Everything the report and the adapters need. Maps are in the initial map's units.
+
+    Attributes
+    ----------
+    parameters : PickfreeParameters
+    voxel_size_angstrom : float
+    origin_angstrom : tuple of float
+    initial, start : ndarray, shape (L, L, L)
+        The initial map in this box, and what the chains started from.
+    chains : dict
+        ``map``, ``half1``, ``half2``, and ``null`` where asked for.
+    factor : float
+        By which the initial map was multiplied to fit the micrographs in units of their noise.
+    snr : float
+        Of the start.
+    fsc_halves, fsc_initial, fsc_null : ndarray
+        By shell; the last is that of the null's map with the initial map (empty without null).
+    evidence : bool
+    standard_errors : float
+        By which the gain exceeds the null's.
+    picking : list of float
+        What template picking on the surrogates keeps of the start's norm after each iteration.
+    patches, micrographs : int
+    warnings : list of str
+    """
+
+    parameters: PickfreeParameters
+    voxel_size_angstrom: float
+    origin_angstrom: tuple[float, float, float]
+    initial: Array32
+    start: Array32
+    chains: dict[str, Chain]
+    factor: float
+    snr: float
+    fsc_halves: NDArray[np.float64]
+    fsc_initial: NDArray[np.float64]
+    fsc_null: NDArray[np.float64]
+    evidence: bool
+    standard_errors: float
+    picking: list[float]
+    patches: int
+    micrographs: int
+    warnings: list[str]
+
+    @property
+    def start_norm(self) -> float:
+        """Norm of the start in the patches' units, as the records count it."""
+        return float(np.linalg.norm(self.start.astype(np.float64))) * self.factor
+
+    def norm_ratio(self, chain: str = "map") -> float:
+        """Return the norm of a chain's last map over that of the start."""
+        return self.chains[chain].records[-1].norm / self.start_norm
+
+    @property
+    def resolution_px(self) -> float | None:
+        """Half-set resolution at FSC 0.143 in pixels of this box; None without evidence, or where it starts below."""
+        value = crossing_resolution(self.fsc_halves, float(self.parameters.box))
+        return value if self.evidence and math.isfinite(value) else None
+
+
+def pickfree_job(
+    micrographs: Micrographs,
+    initial: Volume,
+    parameters: PickfreeParameters,
+    folder: Path,
+    *,
+    threads: int = 1,
+    checkpoints: Checkpoints | None = None,
+) -> Generator[Progress, None, PickfreeResult]:
+    """Reconstruct without picking; yields :class:`Progress`, returns a :class:`PickfreeResult`.
+
+    Parameters
+    ----------
+    micrographs : Micrographs
+    initial : Volume
+        A cube; its extent is kept, its voxels become extent / box.
+    parameters : PickfreeParameters
+    folder : Path
+        For the patches' files, which grow to twice the size of the down-sampled micrographs.
+    threads : int
+        The result is the same for any number.
+    checkpoints : Checkpoints, optional
+        Every finished iteration is kept there.
+
+    Raises
+    ------
+    InputError
+        A map that is no cube, empty or smaller than the box, a box larger than a micrograph, and the like.
+    """
+    kept = checkpoints or NoCheckpoints()
+    box = parameters.box
+    volume, voxel, warnings = _initial(initial, box)
+    check_sizes(micrographs, voxel, box)
+    patches = yield from prepare(micrographs, voxel, parameters, folder, kept)
+    warnings += patches.notes
+    stages, options, rotations = _course(parameters, threads)
+    count = len(patches.real)
+    if count < 50:
+        raise InputError(
+            f"--micrographs: give only {count} patches of {box} px at {voxel:.3g} Å; at least 50 are needed, and some "
+            "thousands to be of use: give more micrographs"
+        )
+    model = make_model(box, rotation_levels(rotations, _cells(rotations)), patches.ctfs, patches.group)
+    yield Progress("start", 0, 1, "scaling the initial map to the micrographs")
+    state, snr, sign = _start(patches, model, volume, parameters, options, kept)
+    factor = _factor(state.volume, lowpassed(volume, parameters.lowpass or max(2, round(0.2 * box))))
+    every, (even, odd) = np.arange(count), half_rows(count)
+    real, null = _signed(patches.real, sign), patches.null
+    seed = parameters.seed
+    chains: dict[str, Chain] = {}
+    for number, (name, rows) in enumerate((("half1", even), ("half2", odd))):
+        chains[name] = yield from run_chain(
+            name, real, model, state, stages, options, rows, [seed, 1 + number], kept, fsc=None
+        )
+    chains["half2"].volumes[-1] = refined(chains["half2"].volume, chains["half1"].volume).volume
+    fsc = fourier_correlation(chains["half1"].volume, chains["half2"].volume, 3)
+    best: Chain | None = None
+    for trial in range(parameters.starts):
+        name = "map" if trial == 0 else f"start{trial + 1}"
+        first = state if trial == 0 else replace(state, volume=_perturbed(state.volume, seed, trial))
+        chain = yield from run_chain(
+            name, real, model, first, stages, options, every, [seed, 0, trial], kept,
+            fsc=fsc if parameters.prior == "fsc" else None,
+        )  # fmt: skip
+        if best is None or chain.records[-1].log_likelihood > best.records[-1].log_likelihood:
+            best = chain
+    assert best is not None
+    chains["map"] = best
+    picking: list[float] = []
+    shadow = replace(model, ctfs=patches.null_ctfs)
+    if parameters.null:
+        chains["null"] = yield from run_chain(
+            "null", null, shadow, state, stages, options, every, [seed, 3], kept, fsc=None
+        )
+        yield Progress("picking", 0, 1, "template picking on the surrogates, for comparison")
+        picking = _picking(micrographs, voxel, patches, shadow, state, options, parameters, chains["map"], kept)
+    evidence, errors = judge(chains["map"].records[-1], chains["null"].records[-1] if parameters.null else None)
+    warnings += _warnings(parameters, evidence, chains, snr)
+    for chain in chains.values():
+        chain.volumes = [np.asarray(v / np.float32(factor), np.float32) for v in chain.volumes]
+    start = np.asarray(state.volume / np.float32(factor), np.float32)
+    aligned = refined(chains["map"].volume, volume).volume
+    none = np.zeros(0)
+    return PickfreeResult(
+        parameters, voxel, _origin(initial, box, voxel), volume, start, chains, factor, snr, fsc,
+        fourier_correlation(aligned, volume, 3),
+        fourier_correlation(chains["null"].volume, volume, 3) if parameters.null else none,
+        evidence, errors, picking, count, len(micrographs), warnings,
+    )  # fmt: skip
+
+
+def judge(found: Record, null: Record | None) -> tuple[bool, float]:
+    """Return whether the data can be told from their null, and by how many standard errors of the likelihood."""
+    gain, error = found.log_likelihood, found.standard_error
+    if null is not None:
+        gain, error = gain - max(null.log_likelihood, 0.0), math.hypot(error, null.standard_error)
+    errors = gain / max(error, 1e-12)
+    return errors > STANDARD_ERRORS and gain > LEAST_GAIN, errors
+
+
+def _initial(initial: Volume, box: int) -> tuple[Array32, float, list[str]]:
+    shape = initial.data.shape
+    if len(set(shape)) != 1:
+        raise InputError(
+            f"--initial-map: its box is {' × '.join(map(str, shape))} voxels, not a cube; give a cubic map"
+        )
+    if not np.isfinite(initial.data).all() or not np.ptp(initial.data):
+        raise InputError("--initial-map: holds NaN, or the same value everywhere; give a map of the molecule")
+    if box > shape[0]:
+        raise InputError(f"--box {box}: is larger than the initial map, {shape[0]} voxels; give at most that")
+    volume = np.asarray(fourier_resample_volume(initial.data.astype(np.float64), box), np.float32)
+    warnings = []
+    inside = float(np.sum(volume**2 * soft_ball(box, box // 2)))
+    if inside < 0.9 * float(np.sum(volume**2)):
+        warnings.append(
+            "more than a tenth of the initial map's power lies outside the ball that fits its box, and is cut off"
+        )
+    return volume, initial.voxel_size_angstrom * shape[0] / box, warnings
+
+
+def _origin(initial: Volume, box: int, voxel: float) -> tuple[float, float, float]:
+    """Return where the first voxel of the new box lies: voxel ``n // 2`` stays in place."""
+    moved = (initial.data.shape[0] // 2) * initial.voxel_size_angstrom - (box // 2) * voxel
+    x, y, z = initial.origin_angstrom
+    return x + moved, y + moved, z + moved
+
+
+def _cells(rotations: int) -> int | None:
+    return rotations if rotations <= PAPER_ROTATIONS else None
+
+
+def _course(parameters: PickfreeParameters, threads: int) -> tuple[tuple[Stage, ...], Options, int]:
+    options = Options(
+        learn_noise=parameters.noise is None, learn_views=parameters.views, junk=parameters.junk, threads=threads
+    )
+    stages, rotations = default_stages(parameters.iterations), parameters.rotations or DEFAULT_ROTATIONS
+    if parameters.preset == "paper":
+        stages, options = paper_stages(parameters.box), paper_options(options)
+        rotations = parameters.rotations or PAPER_ROTATIONS
+    if parameters.stages is not None:
+        parts = parse_stages(parameters.stages)
+        stages = tuple(
+            Stage(n, share, band, fine=i == len(parts) - 1 and share == 1) for i, (n, share, band) in enumerate(parts)
+        )
+    return stages, options, rotations
+
+
+def _start(
+    patches: Patches,
+    model: Model,
+    volume: Array32,
+    parameters: PickfreeParameters,
+    options: Options,
+    kept: Checkpoints,
+) -> tuple[State, float, float]:
+    """Return the first state, its signal-to-noise ratio, and the sign that makes particles bright."""
+    done = kept.load("start")
+    noise = parameters.noise or 1.0
+    snr, sign = (None, 1.0) if done is None else (float(done["snr"]), float(done["sign"]))
+    best = -math.inf
+    common: dict[str, Any] = {
+        "noise_variance": noise, "empty": parameters.empty, "lowpass": parameters.lowpass, "seed": parameters.seed,
+    }  # fmt: skip
+    if done is None:
+        signs = (1.0, -1.0) if parameters.contrast == "auto" else (1.0,)
+        for trial in signs if parameters.snr is None or len(signs) > 1 else ():
+            _, ratio, gain = prepared_start(_signed(patches.real, trial), model, volume, options, snr=None, **common)
+            if gain > best:
+                best, snr, sign = gain, ratio, trial
+        snr = parameters.snr or snr
+        kept.save("start", {"snr": np.array(snr), "sign": np.array(sign)})
+    state, ratio, _ = prepared_start(_signed(patches.real, sign), model, volume, options, snr=snr, **common)
+    return state, ratio, sign
+
+
+class _Negative:
+    """Patches of the other contrast, read when asked for."""
+
+    def __init__(self, patches: Array32) -> None:
+        self._patches = patches
+        self.shape = patches.shape
+
+    def __len__(self) -> int:
+        return len(self._patches)
+
+    def __getitem__(self, rows: Any) -> Array32:
+        return np.asarray(-self._patches[rows], np.float32)
+
+
+def _signed(patches: Array32, sign: float) -> Array32:
+    return patches if sign > 0 else _Negative(patches)  # type: ignore[return-value]
+
+
+def _factor(start: Array32, low: Array32) -> float:
+    return float(np.linalg.norm(start.astype(np.float64)) / np.linalg.norm(low.astype(np.float64)))
+
+
+def _perturbed(volume: Array32, seed: int, trial: int) -> Array32:
+    """Return another start: the same map plus low-passed noise of its own norm."""
+    rng = np.random.default_rng([seed, 30_000, trial])
+    noise = lowpassed(rng.standard_normal(volume.shape, np.float32), max(2, round(0.2 * volume.shape[0])))
+    mixed = volume + noise * np.float32(np.linalg.norm(volume) / np.linalg.norm(noise))
+    return np.asarray(mixed * np.float32(np.linalg.norm(volume) / np.linalg.norm(mixed)), np.float32)
+
+
+def _picking(
+    micrographs: Micrographs,
+    voxel: float,
+    patches: Patches,
+    model: Model,
+    state: State,
+    options: Options,
+    parameters: PickfreeParameters,
+    found: Chain,
+    kept: Checkpoints,
+) -> list[float]:
+    """Return what template picking on the surrogates keeps of the start's norm, iteration by iteration."""
+    done = kept.load("picking")
+    if done is not None:
+        return [float(value) for value in done["norms"]]
+    box = parameters.box
+    templates = model.coarse.project(state.volume, model.ctfs[0])[:: max(1, model.coarse.count // 144)]
+    share = (1 - found.records[-1].empty) * box**2 / (2 * box - 1) ** 2
+    boxes, seen = [], 0
+    sign = -1.0 if parameters.contrast == "black" else 1.0
+    for index in range(len(micrographs)):
+        image = small_micrograph(micrographs, index, voxel, sign)
+        image = surrogate_of(image, parameters.seed, index)
+        number = int((patches.micrograph == index).sum())
+        boxes.append(pick_boxes(whitened(image, patches.power[1]), templates, max(1, round(share * number))))
+        seen += number
+        if seen >= PICKED_PATCHES:
+            break
+    norms = refine_picks(np.concatenate(boxes), model, state, options, PICKING_ITERATIONS)
+    start = float(np.linalg.norm(state.volume.astype(np.float64)))
+    ratios = [norm / start for norm in norms]
+    kept.save("picking", {"norms": np.array(ratios)})
+    return ratios
+
+
+def _warnings(parameters: PickfreeParameters, evidence: bool, chains: dict[str, Chain], snr: float) -> list[str]:
+    notes = []
+    last = chains["map"].records[-1]
+    if not evidence:
+        notes.append(
+            "no evidence: the micrographs cannot be told from noise of their own spectrum; the map's shape is that of "
+            "the initial map, and its amplitude means nothing"
+        )
+    if not parameters.null:
+        notes.append("no null was run: evidence is judged against noise of exactly the assumed variance and colour")
+    if len(chains["map"].records) > 1 and evidence:
+        before = chains["map"].records[-2]
+        if last.patches == before.patches and last.log_likelihood - before.log_likelihood > 0.01 * abs(
+            last.log_likelihood
+        ):
+            notes.append("the likelihood still rises: give more --iterations")
+    if snr >= 16:
+        notes.append("the start's scale is at the end of what was tried; give --snr")
+    return notes
