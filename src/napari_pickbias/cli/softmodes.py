@@ -16,6 +16,13 @@ from napari_pickbias.runs.cores import allowed_cores
 @click.option("--map", "map_path", required=True, metavar="FILE", help="Refined map.")
 @click.option("--particles", required=True, metavar="FILE", help="Its particles, with poses: .star or .cs.")
 @click.option("--mask", "mask_path", metavar="FILE", help="Mask of the map's box; 0.5 and above may change.")
+@click.option(
+    "--path-to",
+    "path_to",
+    multiple=True,
+    metavar="FILE",
+    help="Another map in the same frame: what the images tell along the path to it. Several make a path of frames.",
+)
 @click.option("--no-shifts", is_flag=True, help="Shifts of particles are known.")
 @run_options
 @model_options(SoftmodesParameters, skip=("shifts",))
@@ -23,6 +30,7 @@ def command(
     map_path: str,
     particles: str,
     mask_path: str | None,
+    path_to: tuple[str, ...],
     no_shifts: bool,
     out: str,
     threads: int | None,
@@ -33,8 +41,9 @@ def command(
 ) -> None:
     """Find the softest deformations of a map: those that its images can hardly tell from it.
 
-    No image is read. Writes mode_NN.mrc with mode_NN_plus.mrc and mode_NN_minus.mrc, uncertainty.mrc, spectrum.csv,
-    particles_softmodes.*, summary.json, report.html and report.pdf into DIR.
+    No image is read, and none need be there. Writes mode_NN.mrc with mode_NN_plus.mrc and mode_NN_minus.mrc,
+    uncertainty.mrc, spectrum.csv, particles_softmodes.*, summary.json, report.html and report.pdf into DIR; with the
+    what-if options what_if.csv, with --path-to path.csv.
     """
     parameters = build(SoftmodesParameters, {**values, "shifts": not no_shifts})
     # Numerical libraries take seconds to load: not before the options are known to be sound.
@@ -44,7 +53,9 @@ def command(
     from napari_pickbias.runs.softmodes import run_softmodes
 
     source = open_particles(particles)
-    job = run_softmodes(map_path, source, parameters, out, mask_path=mask_path, overwrite=overwrite, resume=resume)
+    job = run_softmodes(
+        map_path, source, parameters, out, mask_path=mask_path, path_to=path_to, overwrite=overwrite, resume=resume
+    )
     with threadpool_limits(limits=threads or allowed_cores()):
         run = drive(job, quiet=quiet)
     if quiet:
@@ -55,10 +66,13 @@ def command(
     for warning in run.result.warnings:
         click.echo(f"warning: {warning}", err=True)
     found = run.result.found
+    click.echo(f"verdict: {run.result.verdict.code.replace('_', ' ')}: {run.result.verdict.text}")
     click.echo("mode  eigenvalue  known poses  amplitude  pose change")
     for index in range(len(found.eigenvalues)):
         click.echo(
             f"{index + 1:4d}  {found.eigenvalues[index]:10.4g}  {found.known_pose_eigenvalues[index]:11.4g}  "
             f"{found.amplitude_fraction[index]:9.2%}  {found.pose_change_deg[index]:10.3g}°"
         )
+    for row in (*run.result.scenarios, *run.result.advice):
+        click.echo(f"what if: {row.name}: softest {row.eigenvalues[0]:.4g}, information x {row.gain:.3g}")
     click.echo(f"report: {run.files['html']}")

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
-from napari_pickbias.imaging.ctf import ctf
 from napari_pickbias.imaging.fourier import fourier_resample_volume
-from napari_pickbias.imaging.rotations import Views, matrices_from_euler, parse_views, random_rotations
-from napari_pickbias.imaging.volumes import soft_ball
-from napari_pickbias.jobs.progress import Progress
+from napari_pickbias.jobs.progress import Checkpoints, NoCheckpoints, Progress
+from napari_pickbias.jobs.softmodes_inputs import Problem, SoftmodesInputs, check_shape, prepare
 from napari_pickbias.jobs.softmodes_parameters import SoftmodesParameters
+from napari_pickbias.jobs.softmodes_verdict import Difference, Verdict, judge, warnings_of
+from napari_pickbias.jobs.softmodes_whatif import (
+    Scenario,
+    advice,
+    best_advice,
+    explicit_scenarios,
+    kept_modes,
+    wanted_scenarios,
+)
 from napari_pickbias.records import Particles, Volume
 from napari_pickbias.softmodes import SoftModes, soft_modes
-from napari_pickbias.softmodes.binning import bin_views
-from napari_pickbias.softmodes.modes import NOISE_RATIO, mean_energy
-
-DEFAULT_BOX = 32
-SAME_VIEW_DEG = 1.0
-"""Views that all lie within this angle of each other are one view."""
-LARGE_TURN_DEG = 5.0
-UNSEEN = 0.005
-"""Eigenvalue below which a direction counts as not seen: exact equatorial views stay above 0.02 in a tight mask."""
-UNCONVERGED = 0.05
-"""Residual above which an eigenvalue is said not to be final."""
+from napari_pickbias.softmodes.coverage import Coverage, coverage
+from napari_pickbias.softmodes.metric import riesz_metric
+from napari_pickbias.softmodes.modes import information_along
+from napari_pickbias.softmodes.path import PathPoint, linear_path, path_information
+from napari_pickbias.softmodes.solver import Restart
+from napari_pickbias.softmodes.views import make_views
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,17 @@ class SoftmodesResult:
         View of each particle; None when the views are not the particles' own.
     particles : int
     warnings : list of str
-    added : SoftModes or None
-        With the views of ``add_views`` added.
+    verdict : Verdict
+    coverage : Coverage
+        Of Fourier space by the views.
+    binning_error : ndarray, shape (k,), or None
+        Relative change of each mode's value when other particles represent the views; None where nothing was binned.
+    scenarios, advice : list of Scenario
+        What-if tables; empty where not asked for.
+    path : list of PathPoint
+        Along the path to another map; empty where none was given.
+    difference : Difference or None
+        Of the map from the last map of the path.
     """
 
     parameters: SoftmodesParameters
@@ -70,7 +81,13 @@ class SoftmodesResult:
     row_view: NDArray[np.int64] | None
     particles: int
     warnings: list[str]
-    added: SoftModes | None = None
+    verdict: Verdict
+    coverage: Coverage
+    binning_error: NDArray[np.float64] | None = None
+    scenarios: list[Scenario] = field(default_factory=list)
+    advice: list[Scenario] = field(default_factory=list)
+    path: list[PathPoint] = field(default_factory=list)
+    difference: Difference | None = None
 
     @property
     def mode_scale(self) -> float:
@@ -83,187 +100,138 @@ class SoftmodesResult:
 
 
 def softmodes_job(
-    volume: Volume, particles: Particles, parameters: SoftmodesParameters, mask: Volume | None = None
+    volume: Volume | SoftmodesInputs,
+    particles: Particles | None,
+    parameters: SoftmodesParameters,
+    mask: Volume | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Generator[Progress, None, SoftmodesResult]:
     """Find the soft modes of a map; yields :class:`Progress`, returns a :class:`SoftmodesResult`.
 
     Parameters
     ----------
-    volume : Volume
-        Refined map, a cube.
+    volume : Volume or SoftmodesInputs
+        Refined map, a cube; or all inputs of the job.
     particles : Particles
         With poses; their images are not opened.
     parameters : SoftmodesParameters
     mask : Volume or None
         Of the map's shape; 0.5 and above is the support.
+    checkpoints : Checkpoints or None
+        Where finished pieces are kept, to go on from with the same result.
 
     Raises
     ------
     InputError
-        No poses, one particle, all views equal, a map that is no cube, a box larger than the map, a mask that is
-        empty or of another shape.
+        Everything the user can mend; see :func:`~napari_pickbias.jobs.softmodes_inputs.prepare`.
     """
-    warnings = list(particles.notes)
-    size = _working_box(volume, parameters)
-    voxel = volume.voxel_size_angstrom * volume.data.shape[0] / size
+    if isinstance(volume, Volume):
+        assert particles is not None
+        volume = SoftmodesInputs(volume, particles, mask)
+    inputs, kept = volume, NoCheckpoints() if checkpoints is None else checkpoints
+    warnings = list(inputs.particles.notes)
     yield Progress("prepare", 0, 1)
-    rng = np.random.default_rng(parameters.seed)
-    rotations = _rotations(particles, parameters, rng)
-    bins = bin_views(rotations, None if particles.ctf is None else _defocus(particles), parameters.most_views, rng)
-    if len(bins.rows) < len(rotations):
-        warnings.append(
-            f"{len(rotations)} particles are computed as {len(bins.rows)} weighted views; particles of a view share "
-            "its numbers"
-        )
-    chosen = rotations[bins.rows]
-    filters = _filters(particles, bins.rows, size, voxel, warnings)
-    working, support = _volumes(volume, mask, size)
-    weights = bins.weights
-    if parameters.particles_count is not None:
-        weights = weights * (parameters.particles_count / weights.sum())
-        warnings.append(f"what if: {parameters.particles_count} particles instead of {len(particles)}")
-    if parameters.views is not None:
-        warnings.append(f"what if: the views are {parameters.views}, not those of the particles")
-    if parameters.noise is None:
-        warnings.append(
-            f"no --noise given: the noise is taken as white, {NOISE_RATIO:g} times the mean energy of the map's "
-            "projections per pixel; amplitudes scale with its square root"
-        )
-    # White noise has the same power in each Fourier coefficient: a smaller box holds fewer of them.
-    ratio = NOISE_RATIO if parameters.noise is None else parameters.noise
-    variance = ratio * mean_energy(working, support) / volume.data.shape[0] ** 2
-    yield Progress("solve", 0, 1 if parameters.add_views is None else 2)
-    found = soft_modes(
-        working, chosen, filters, weights, mask=support, modes=parameters.modes, noise_variance=variance,
-        rng=np.random.default_rng(parameters.seed), iterations=parameters.iterations,
-        shifts=parameters.shifts, contrast=parameters.contrast,
-    )  # fmt: skip
-    added = None
-    if parameters.add_views is not None:
-        yield Progress("solve", 1, 2)
-        more = random_rotations(len(chosen), rng, _parse(parameters.add_views, "--add-views"))
-        added = soft_modes(
-            working, np.concatenate([chosen, more]), None if filters is None else np.concatenate([filters] * 2),
-            np.concatenate([weights, weights]), mask=support, modes=parameters.modes, noise_variance=variance,
-            rng=np.random.default_rng(parameters.seed), iterations=parameters.iterations,
-            shifts=parameters.shifts, contrast=parameters.contrast,
-        )  # fmt: skip
-    warnings += _judge(found)
+    problem = prepare(inputs, parameters, warnings)
+    wanted = wanted_scenarios(inputs, problem, parameters)
+    maps = _path_maps(inputs, problem, parameters)
+    yield Progress("solve", 0, 1)
+    found = _solve(problem, parameters, kept)
+    scenarios = yield from explicit_scenarios(inputs, problem, parameters, found, wanted, kept)
+    tried: list[Scenario] = []
+    if parameters.what_if:
+        tried = yield from advice(problem, parameters, kept)
+        warnings.append(f"what if: {best_advice(tried)}")
+    error = _binning_error(problem, parameters, found)
+    path, difference = yield from _walk(problem, parameters, found, maps)
+    views = coverage(problem.rotations, problem.size, problem.weights, problem.symmetry)
+    warnings += warnings_of(found, error)
+    verdict = judge(found, views, difference)
     return SoftmodesResult(
-        parameters, found, np.where(support, working, 0), size, voxel, volume.data.shape[0], chosen, weights,
-        bins.row_view if parameters.views is None else None, len(particles), warnings, added,
+        parameters, found, np.where(problem.support, problem.working, 0), problem.size, problem.voxel_size_angstrom,
+        inputs.volume.data.shape[0], problem.rotations, problem.weights,
+        problem.bins.row_view if parameters.views is None else None, len(inputs.particles), warnings, verdict, views,
+        error, scenarios, tried, path, difference,
     )  # fmt: skip
 
 
-def _working_box(volume: Volume, parameters: SoftmodesParameters) -> int:
-    shape = volume.data.shape
-    if len(set(shape)) != 1:
-        raise InputError(f"--map: its box is {' × '.join(map(str, shape))} voxels, not a cube; give a cubic map")
-    if not np.isfinite(volume.data).all() or not volume.data.any():
-        raise InputError("--map: holds NaN, or nothing but zeros; give the refined map")
-    if shape[0] < 8:
-        raise InputError(f"--map: its box has {shape[0]} voxels a side; soft modes need at least 8")
-    if parameters.box is not None and parameters.box > shape[0]:
-        raise InputError(f"--box {parameters.box}: is larger than the map, {shape[0]} voxels; give at most that")
-    return parameters.box or min(DEFAULT_BOX, shape[0])
+def _solve(problem: Problem, parameters: SoftmodesParameters, kept: Checkpoints) -> SoftModes:
+    """Return the modes of the problem: from what was kept, or from where the solver was stopped."""
+    found = kept_modes(kept.load("modes"))
+    if found is not None:
+        return found
+    saved = kept.load("round")
+    restart = None if saved is None else Restart(np.asarray(saved["vectors"]), int(saved["done"]))
+
+    def keep(state: Restart) -> None:
+        kept.save("round", {"vectors": state.vectors, "done": np.asarray(state.done)})
+
+    found = soft_modes(
+        problem.working, problem.rotations, problem.filters(), problem.weights, mask=problem.support,
+        modes=parameters.modes, noise_variance=problem.variance, rng=np.random.default_rng(parameters.seed),
+        iterations=parameters.iterations, shifts=parameters.shifts, contrast=parameters.contrast,
+        symmetry=problem.symmetry, coarsest_px=problem.coarsest_px(parameters), restart=restart, on_round=keep,
+    )  # fmt: skip
+    kept.save("modes", dict(found.__dict__))
+    return found
 
 
-def _parse(text: str, option: str) -> Views:
-    try:
-        return parse_views(text)
-    except InputError as error:
-        raise InputError(str(error).replace("--views", option, 1)) from error
-
-
-def _rotations(particles: Particles, parameters: SoftmodesParameters, rng: np.random.Generator) -> NDArray[np.float64]:
-    count = len(particles)
-    if count < 2:
-        raise InputError(f"--particles: holds {count} particle; a map from it has no soft modes, give a whole data set")
-    if parameters.views is not None:
-        return random_rotations(count, rng, _parse(parameters.views, "--views"))
-    if particles.poses is None:
-        raise InputError(
-            "--particles: has no poses (rlnAngleRot, rlnAngleTilt, rlnAnglePsi); give the particles of a refinement, "
-            "such as run_data.star"
-        )
-    angles = particles.poses.euler_deg
-    if not np.isfinite(angles).all():
-        raise InputError("--particles: some angles are no numbers; give the particles of a finished refinement")
-    rotations = matrices_from_euler(angles)
-    # Opposite directions see the same plane of Fourier space.
-    direction = rotations[:, 2]
-    if np.abs(direction @ direction[0]).min() > np.cos(np.radians(SAME_VIEW_DEG)):
-        raise InputError(
-            "--particles: all views are the same, so one slice of the map is all that they tell; give the particles "
-            "after a refinement of their angles"
-        )
-    return rotations
-
-
-def _defocus(particles: Particles) -> NDArray[np.float64]:
-    assert particles.ctf is not None
-    return np.asarray((particles.ctf.defocus_u_angstrom + particles.ctf.defocus_v_angstrom) / 2)
-
-
-def _filters(
-    particles: Particles, rows: NDArray[np.int64], size: int, voxel: float, warnings: list[str]
-) -> NDArray[np.float32] | None:
-    if particles.ctf is None:
-        warnings.append("the particles have no CTF: it is taken as 1")
+def _binning_error(problem: Problem, parameters: SoftmodesParameters, found: SoftModes) -> NDArray[np.float64] | None:
+    """Compare the modes' values with those that other representatives of the views give."""
+    count = len(problem.all_rotations)
+    if len(problem.rotations) == count:
         return None
-    p = particles.ctf.take(rows)
-    return ctf(
-        (size, size), voxel,
-        defocus_u_angstrom=p.defocus_u_angstrom, defocus_v_angstrom=p.defocus_v_angstrom,
-        defocus_angle_deg=p.defocus_angle_deg, voltage_kv=p.voltage_kv,
-        spherical_aberration_mm=p.spherical_aberration_mm, amplitude_contrast=p.amplitude_contrast,
-        phase_shift_deg=p.phase_shift_deg,
+    cells = problem.bins.row_view
+    order = np.random.default_rng((parameters.seed, 3)).permutation(count)
+    _, first = np.unique(cells[order], return_index=True)
+    other = order[first]
+    # the filters stay those of the cell: what is tested is the direction, the coarser of the two
+    free, _ = information_along(
+        problem.working, found.modes, problem.all_rotations[other], problem.filters(), problem.weights,
+        shifts=parameters.shifts, contrast=parameters.contrast, mask=problem.support,
+        coarsest_px=problem.coarsest_px(parameters),
     )  # fmt: skip
+    return np.asarray(np.abs(free / np.maximum(found.eigenvalues, 1e-300) - 1))
 
 
-def _volumes(volume: Volume, mask: Volume | None, size: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    working = np.asarray(fourier_resample_volume(volume.data.astype(np.float64), size), np.float64)
-    if mask is None:
-        return working, soft_ball(size, size / 2 - 1) >= 0.5
-    if mask.data.shape != volume.data.shape:
-        raise InputError(
-            f"--mask: has {' × '.join(map(str, mask.data.shape))} voxels, the map "
-            f"{' × '.join(map(str, volume.data.shape))}; give a mask of the map's box"
-        )
-    support = fourier_resample_volume(mask.data.astype(np.float64), size) >= 0.5
-    if not (mask.data >= 0.5).any() or support.sum() < 150:
-        raise InputError(
-            f"--mask: is empty, or nearly so: {int(support.sum())} of {size}³ working voxels reach 0.5; give a mask "
-            "that holds the molecule, or a larger --box"
-        )
-    if not working[support].any():
-        raise InputError("--mask: the map is zero within it; give the mask of this map")
-    return working, support
+def _path_maps(
+    inputs: SoftmodesInputs, problem: Problem, parameters: SoftmodesParameters
+) -> NDArray[np.float64] | None:
+    if not inputs.path:
+        return None
+    frames = [problem.working]
+    for other in inputs.path:
+        check_shape(other, inputs.volume, "--path-to", "a map")
+        frames.append(np.asarray(fourier_resample_volume(other.data.astype(np.float64), problem.size)))
+    if np.allclose(np.where(problem.support, frames[-1] - frames[0], 0), 0):
+        raise InputError("--path-to: is the same map within the mask; give another conformation or class")
+    return linear_path(frames[0], frames[1], parameters.path_steps) if len(frames) == 2 else np.stack(frames)
 
 
-def _judge(found: SoftModes) -> list[str]:
-    notes = []
-    if not found.valid.all():
-        bad = ", ".join(str(i + 1) for i in np.flatnonzero(~found.valid))
-        notes.append(
-            f"mode {bad}: poses fitted anew at the full amplitude disagree with the quadratic picture, so its "
-            "amplitude is an order of magnitude only"
-        )
-    loose = np.flatnonzero(found.residuals > UNCONVERGED)
-    if len(loose):
-        names = ", ".join(str(i + 1) for i in loose)
-        notes.append(f"mode {names}: not converged, its eigenvalue is an upper bound; give more --iterations")
-    turns = found.pose_change_deg
-    if turns.max() > LARGE_TURN_DEG:
-        notes.append(f"mode {int(turns.argmax()) + 1}: poses would turn by {turns.max():.1f}°, which is large")
-    if found.eigenvalues[0] < UNSEEN or found.known_pose_eigenvalues[0] < 4 * UNSEEN:
-        notes.append(
-            "views are missing, or the CTF passes next to nothing: some directions are hardly seen even with known "
-            "poses (polar views; the lowest frequencies at small defocus), so the map cannot be trusted along them"
-        )
-    elif found.eigenvalues[0] < 0.15 * found.known_pose_eigenvalues[0] and found.eigenvalues[0] < 0.1:
-        notes.append(
-            "poses can re-adjust to a wrong map: the softest deformation is well covered by views but hidden by the "
-            "freedom of the poses (as for views about an equator); heterogeneity along it may be an artefact"
-        )
-    return notes
+def _walk(
+    problem: Problem, parameters: SoftmodesParameters, found: SoftModes, maps: NDArray[np.float64] | None
+) -> Generator[Progress, None, tuple[list[PathPoint], Difference | None]]:
+    if maps is None:
+        return [], None
+    views = make_views(problem.rotations, problem.size, ctf=problem.filters(), weights=problem.weights)
+    points: list[PathPoint] = []
+    images = float(problem.weights.sum())
+    for point in path_information(
+        maps, views, problem.support, images=images, shifts=parameters.shifts, contrast=parameters.contrast
+    ):
+        yield Progress("path", len(points), len(maps))
+        points.append(point)
+    step = (maps[-1] - maps[0])[problem.support]
+    metric = riesz_metric(problem.support)
+    weighted = metric(step)
+    free, known = information_along(
+        problem.working, (maps[-1] - maps[0])[None], problem.rotations, problem.filters(), problem.weights,
+        shifts=parameters.shifts, contrast=parameters.contrast, mask=problem.support,
+    )  # fmt: skip
+    norm = float(step @ weighted)
+    parts = np.array([mode[problem.support] @ weighted for mode in found.modes])
+    loss = 0.5 * images * norm * np.array([free[0], known[0]]) / problem.variance
+    energy = (found.amplitudes[0] / found.amplitude_fraction[0]) ** 2
+    return points, Difference(
+        float(free[0]), float(known[0]), float((parts**2).sum() / norm), float(np.sqrt(norm / energy)),
+        float(loss[0]), float(loss[1]),
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.jobs.softmodes import SoftmodesResult, softmodes_job
 from napari_pickbias.jobs.softmodes_parameters import SoftmodesParameters
-from napari_pickbias.records import ParticleSource, Volume, read_volume, write_mrc
+from napari_pickbias.jobs.softmodes_whatif import Scenario
+from napari_pickbias.records import ParticleSource, Volume, write_mrc
 from napari_pickbias.records.atomic import atomic_path
 from napari_pickbias.report.softmodes import write_softmodes_report
 from napari_pickbias.runs.directory import claim, describe_inputs
 from napari_pickbias.runs.log import run_log
+from napari_pickbias.runs.softmodes_inputs import read_inputs
 from napari_pickbias.runs.summary import build_summary, read_summary, write_summary
 
 TOOL = "pickbias softmodes"
@@ -42,6 +44,7 @@ def run_softmodes(
     out: str | Path,
     *,
     mask_path: str | Path | None = None,
+    path_to: Sequence[str | Path] = (),
     overwrite: bool = False,
     resume: bool = False,
     shared: bool = False,
@@ -50,7 +53,8 @@ def run_softmodes(
     """Find soft modes into ``out``; yields :class:`Progress`, returns a :class:`SoftmodesRun`.
 
     Writes ``mode_01.mrc``, ``mode_01_plus.mrc``, ``mode_01_minus.mrc`` ..., ``uncertainty.mrc``, ``spectrum.csv``,
-    ``particles_softmodes.*`` (not for what-if views) and the common files. No image is read.
+    ``particles_softmodes.*`` (not for what-if views), ``what_if.csv``, ``path.csv`` (where asked for) and the common
+    files. No image is read, and none need be there. A run that was stopped goes on from its last finished piece.
 
     Parameters
     ----------
@@ -63,6 +67,8 @@ def run_softmodes(
         Output directory; see :func:`napari_pickbias.runs.directory.claim` for ``overwrite``, ``resume``, ``shared``.
     mask_path : str or Path, optional
         Mask of the map's box.
+    path_to : sequence of str or Path
+        Maps that a path from the map goes through.
     report_name : str
         Stem of the PDF report.
 
@@ -72,10 +78,8 @@ def run_softmodes(
         Everything the user can mend.
     """
     start = time.perf_counter()
-    volume = read_volume(map_path, parameters.pixel_size)
-    mask = None if mask_path is None else read_volume(mask_path, volume.voxel_size_angstrom)
-    particles = source.read(parameters.pixel_size)
-    inputs = describe_inputs([Path(map_path), source.path, *([] if mask_path is None else [Path(mask_path)])])
+    data, files_read = read_inputs(map_path, source, parameters, mask_path, path_to)
+    inputs = describe_inputs(files_read)
     chosen = parameters.model_dump()
     with claim(out, TOOL, chosen, inputs, overwrite=overwrite, resume=resume, shared=shared) as directory:
         path = directory.path
@@ -84,12 +88,12 @@ def run_softmodes(
             files = {"html": path / "report.html", "pdf": path / f"{report_name}.pdf"}
             return SoftmodesRun(path, files, read_summary(path / "summary.json"), None)
         with run_log(path / "pickbias.log", TOOL, chosen) as log:
-            result = yield from softmodes_job(volume, particles, parameters, mask)
+            result = yield from softmodes_job(data, None, parameters, checkpoints=directory)
             seconds = {"solve": time.perf_counter() - start}
             for text in result.warnings:
                 log.warning(text)
             yield Progress("write", 0, 2, "writing maps and particles")
-            files = _write_maps(volume, result, path) | _write_tables(source, result, path)
+            files = _write_maps(data.volume, result, path) | _write_tables(source, result, path)
             directory.record_outputs(list(files.values()))
             yield Progress("write", 1, 2, "writing the report")
             summary = build_summary(TOOL, chosen, inputs, _results(result), seconds)
@@ -141,12 +145,18 @@ def _write_tables(source: ParticleSource, result: SoftmodesResult, path: Path) -
             "valid": found.valid,
         }
     )
-    if result.added is not None:
-        table["eigenvalue_with_added_views"] = result.added.eigenvalues
-        table["amplitude_fraction_with_added_views"] = result.added.amplitude_fraction
-    files = {"spectrum": path / "spectrum.csv"}
-    with atomic_path(files["spectrum"]) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
+    if result.binning_error is not None:
+        table["binning_error"] = result.binning_error
+    tables = {"spectrum": table}
+    if result.scenarios or result.advice:
+        tables["what_if"] = pd.DataFrame([_row(row) for row in (*result.scenarios, *result.advice)])
+    if result.path:
+        tables["path"] = pd.DataFrame([point._asdict() for point in result.path])
+    files = {}
+    for name, content in tables.items():
+        files[name] = path / f"{name}.csv"
+        with atomic_path(files[name]) as temporary:
+            content.to_csv(temporary, index=False, float_format="%.6g")
     if result.row_view is None:
         return files
     columns = particle_columns(result)
@@ -154,6 +164,18 @@ def _write_tables(source: ParticleSource, result: SoftmodesResult, path: Path) -
     for number, written in enumerate(source.write_subset(np.ones(result.particles, bool), target, columns)):
         files["particles" if number == 0 else f"particles_{number}"] = written
     return files
+
+
+def _row(row: Scenario) -> dict[str, Any]:
+    return {
+        "what": row.name,
+        "particles": row.particles,
+        "eigenvalue": row.eigenvalues[0],
+        "known_pose_eigenvalue": row.known_pose_eigenvalues[0],
+        "amplitude_fraction": row.amplitude_fraction[0],
+        "gain": row.gain,
+        "small_box": row.small_box,
+    }
 
 
 def particle_columns(result: SoftmodesResult) -> dict[str, NDArray[np.float32]]:
@@ -193,5 +215,11 @@ def _results(result: SoftmodesResult) -> dict[str, Any]:
         "box_px": result.box_px,
         "voxel_size_angstrom": result.voxel_size_angstrom,
         "noise_variance": found.noise_variance,
-        "eigenvalues_with_added_views": None if result.added is None else result.added.eigenvalues,
+        "verdict": result.verdict.code,
+        "verdict_text": result.verdict.text,
+        "coverage": {**result.coverage._asdict(), "axis": list(result.coverage.axis)},
+        "binning_error": result.binning_error,
+        "what_if": [_row(row) for row in (*result.scenarios, *result.advice)],
+        "path": [point._asdict() for point in result.path],
+        "difference": None if result.difference is None else result.difference._asdict(),
     }

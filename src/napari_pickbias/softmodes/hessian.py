@@ -51,6 +51,8 @@ class Hessian:
         Unknowns of a pose besides the rotation.
     dense : bool or None
         Keep couplings as a matrix; None decides by :data:`MOST_DENSE_BYTES`.
+    coarsest_px : float or None
+        Wavelengths above this count as known, as those beyond Nyquist do; None leaves them to the images.
 
     Attributes
     ----------
@@ -70,13 +72,14 @@ class Hessian:
         shifts: bool = True,
         contrast: bool = False,
         dense: bool | None = None,
+        coarsest_px: float | None = None,
     ) -> None:
         self.volume, self.views, self.support, self.images = np.asarray(volume, np.float64), views, support, images
         self.shifts, self.contrast = shifts, contrast
         self.slices, raw = slices_and_tangents(self.volume, views, shifts=shifts, contrast=contrast)
         self.tangents: Tangents = orthonormal_tangents(raw)
         self.metric = riesz_metric(support)
-        symbol = normal_symbol(views) + images * corner_symbol(views.size)
+        symbol = normal_symbol(views) + images * corner_symbol(views.size, coarsest_px)
         self._known = Convolution(symbol, support)
         count, unknowns = raw.shape[:2]
         size = 4 * int(support.sum()) * count * unknowns

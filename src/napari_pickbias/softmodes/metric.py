@@ -60,9 +60,14 @@ def riesz_inverse(support: NDArray[np.bool_]) -> Convolution:
     return Convolution(1 / riesz_symbol(support.shape[0]), support)
 
 
-def corner_symbol(size: int) -> NDArray[np.float64]:
+def corner_symbol(size: int, coarsest_px: float | None = None) -> NDArray[np.float64]:
     """Return the metric's symbol at and beyond Nyquist, which no slice reaches, and 0 elsewhere.
 
-    Added once for each image it makes those frequencies neutral: eigenvalue 1, neither soft nor stiff.
+    Added once for each image it makes those frequencies neutral: eigenvalue 1, neither soft nor stiff. So it does
+    with wavelengths above ``coarsest_px`` voxels, on top of what the images tell of them.
     """
-    return np.asarray(riesz_symbol(size) * (radial_frequency((2 * size,) * 3) >= 0.5))
+    frequency = radial_frequency((2 * size,) * 3)
+    neutral = frequency >= 0.5
+    if coarsest_px is not None:
+        neutral |= frequency < 1 / coarsest_px
+    return np.asarray(riesz_symbol(size) * neutral)

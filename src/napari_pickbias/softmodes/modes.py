@@ -103,6 +103,7 @@ def soft_modes(
     tolerance: float = 1e-3,
     iterations: int = 60,
     symmetry: Floats | None = None,
+    coarsest_px: float | None = None,
     on_step: Callable[[], None] | None = None,
     restart: Restart | None = None,
     on_round: Callable[[Restart], None] | None = None,
@@ -135,6 +136,8 @@ def soft_modes(
     symmetry : ndarray, shape (m, 3, 3), or None
         Rotations of the map's point group about the middle voxel ``n // 2``: only modes that keep it are looked for,
         as a refinement with imposed symmetry would allow. None is no symmetry.
+    coarsest_px : float or None
+        Wavelengths in voxels above which changes count as known: the lowest frequencies, which the CTF hides.
     tolerance, iterations, on_step, restart, on_round
         As for :func:`~napari_pickbias.softmodes.solver.softest`.
 
@@ -156,7 +159,7 @@ def soft_modes(
     rng = rng or np.random.default_rng(0)
     images = float(len(rotations) if weights is None else np.sum(weights))
     views = make_views(rotations, size, ctf=ctf, weights=weights)
-    hessian = Hessian(inside, views, support, images=images, shifts=shifts, contrast=contrast)
+    hessian = Hessian(inside, views, support, images=images, shifts=shifts, contrast=contrast, coarsest_px=coarsest_px)
     rigid = rigid_generators(inside, support, shifts=shifts)
     symmetrise = None if symmetry is None or len(symmetry) == 1 else Symmetriser(symmetry, support)
     operator: Operator = hessian if symmetrise is None else SymmetricHessian(hessian, symmetrise)
@@ -208,6 +211,7 @@ def information_along(
     shifts: bool = True,
     contrast: bool = False,
     mask: Floats | NDArray[np.bool_],
+    coarsest_px: float | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return what views tell of given changes of a map: Rayleigh quotients with free and with known poses.
 
@@ -217,7 +221,7 @@ def information_along(
     ----------
     directions : ndarray, shape (k, n, n, n)
         Changes of the map.
-    volume, rotations, ctf, weights, shifts, contrast, mask
+    volume, rotations, ctf, weights, shifts, contrast, mask, coarsest_px
         As for :func:`soft_modes`.
 
     Returns
@@ -229,7 +233,10 @@ def information_along(
     images = float(len(rotations) if weights is None else np.sum(weights))
     views = make_views(rotations, support.shape[0], ctf=ctf, weights=weights)
     inside = np.where(support, np.asarray(volume, np.float64), 0)
-    hessian = Hessian(inside, views, support, images=images, shifts=shifts, contrast=contrast, dense=False)
+    hessian = Hessian(
+        inside, views, support, images=images, shifts=shifts, contrast=contrast, dense=False,
+        coarsest_px=coarsest_px,
+    )  # fmt: skip
     vectors = np.ascontiguousarray(np.asarray(directions, np.float64)[:, support].T)
     norms = np.einsum("nk,nk->k", vectors, hessian.metric(vectors)) * images
     return (
