@@ -153,6 +153,19 @@ def test_a_run_from_file_to_layers(viewer, widget, particle_files, qtbot, notes,
     assert len(shades(widget._figures)) > 50
     widget._figures.close()
 
+    # On by hand from the verdicts: the gallery is sorted by score, and the threshold moves live.
+    qtbot.mouseClick(widget.curate_button, Qt.MouseButton.LeftButton)
+    curate = viewer.window.add_plugin_dock_widget(PLUGIN, "Curate")[1]
+    qtbot.waitUntil(lambda: curate.opened is not None and not curate.job.running, timeout=PATIENCE)
+    assert curate.curation.keep.sum() == 200
+    assert curate.gallery.column.currentText() == "outlier score"
+    assert {"outlier reason", "rlnMicrographName"} <= set(curate.curation.features)
+    best = curate.gallery.model.rows[:100]
+    assert curate.curation.keep[best].all()
+    curate.save(folder / "by_hand.star")
+    qtbot.waitUntil(lambda: not curate.job.running, timeout=PATIENCE)
+    assert len(open_particles(folder / "by_hand.star").read()) == 200
+
 
 def shades(window: Any) -> set[int]:
     image = window.grab().toImage()

@@ -244,14 +244,11 @@ class Curation:
         self._within[column] = (values >= limits[0]) & (values <= limits[1])
 
 
-def _rank(name: str) -> tuple[int, str]:
+def _rank(name: str) -> int:
+    """Return how likely a column is what one chooses by: a job's score, the picker's score, probabilities, the rest."""
     lowered = name.lower()
-    for rank, words in enumerate(
-        (("score", "merit", "fom"), ("q_value", "qvalue", "p_value", "pvalue", "ncc", "prob"))
-    ):
-        if any(word in lowered for word in words):
-            return rank, ""
-    return 2, ""
+    likely = (("outlier score",), ("score", "merit", "fom"), ("q_value", "qvalue", "p_value", "pvalue", "ncc", "prob"))
+    return next((k for k, words in enumerate(likely) if any(word in lowered for word in words)), len(likely))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from napari_pickbias.gui.messages import counts_html, in_widget_words, notes_htm
 from napari_pickbias.gui.outlier_form import OutlierForm
 from napari_pickbias.gui.outlier_layers import GALLERY, OURS
 from napari_pickbias.gui.outlier_work import Order, Outcome, outlier_steps
+from napari_pickbias.gui.preferences import PLUGIN
 from napari_pickbias.gui.worker import Ended, Messages, start_job
 from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.records.atomic import is_users_matter, write_fault
@@ -24,6 +25,8 @@ from napari_pickbias.records.atomic import is_users_matter, write_fault
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+CURATED = (".star", ".cs", ".csg")
+"""Files of rows that can be chosen from; a bare stack has none."""
 STAGES = {
     "read": "Reading the particle file",
     "learn": "Learning noise and template",
@@ -56,6 +59,11 @@ class OutlierWidget(QWidget):
         self.result = QLabel(wordWrap=True, visible=False)
         self.report_button = QPushButton("Open report", visible=False)
         self.figures_button = QPushButton("Figures", visible=False)
+        self.curate_button = QPushButton(
+            "Curate…",
+            visible=False,
+            toolTip="Gallery by score, live threshold, decisions by hand, averages and spectra of kept and rejected",
+        )
         self._lay_out()
 
         self._job = 0
@@ -74,6 +82,7 @@ class OutlierWidget(QWidget):
         self.cancel_button.clicked.connect(self.cancel)
         self.report_button.clicked.connect(self.open_report)
         self.figures_button.clicked.connect(self.open_figures)
+        self.curate_button.clicked.connect(self.curate)
         if self._active_source():
             self.take_layer()
 
@@ -81,7 +90,8 @@ class OutlierWidget(QWidget):
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.addWidget(self.form)
-        for buttons in ((self.run_button, self.cancel_button), (self.report_button, self.figures_button)):
+        after = (self.report_button, self.figures_button, self.curate_button)
+        for buttons in ((self.run_button, self.cancel_button), after):
             row = QHBoxLayout()
             for button in buttons:
                 row.addWidget(button)
@@ -119,7 +129,7 @@ class OutlierWidget(QWidget):
             return
         self._job += 1
         self._order, self._stage, self._history = order, "", []
-        for widget in (self.result, self.report_button, self.figures_button):
+        for widget in (self.result, self.report_button, self.figures_button, self.curate_button):
             widget.setVisible(False)
         self.progress.setRange(0, 0)
         self._set_running(True)
@@ -149,6 +159,12 @@ class OutlierWidget(QWidget):
         if self._outcome is not None and self._outcome.result is not None:
             self._figures = FigureWindow(self._outcome.result, self.viewer.theme, self)
             self._figures.show()
+
+    def curate(self) -> None:
+        """Go on from the verdicts by hand, in the Curate dock."""
+        if self._outcome is not None:
+            widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, "Curate")[1]
+            widget.open(self._outcome.order.source, self._outcome.verdicts)
 
     @property
     def running(self) -> bool:
@@ -212,6 +228,7 @@ class OutlierWidget(QWidget):
         self.result.setVisible(True)
         self.report_button.setVisible("html" in outcome.files)
         self.figures_button.setVisible(outcome.result is not None)
+        self.curate_button.setVisible(outcome.order.source.suffix.lower() in CURATED)
         self._show_layers(outcome)
 
     def _on_fault(self, fault: BaseException) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from napari_pickbias.gui.curate_work import Verdicts
 from napari_pickbias.gui.outlier_layers import read_scores, result_layers
 from napari_pickbias.gui.reader import LayerData, particle_layers
 from napari_pickbias.jobs.outlier_parameters import REASONS, OutlierParameters
@@ -46,6 +47,8 @@ class Outcome:
         The stacks themselves, for a viewer that does not show them yet, and the layers of the result.
     result : OutlierResult or None
         None where the run had been finished before.
+    verdicts : Verdicts
+        For going on by hand in the Curate dock.
     """
 
     order: Order
@@ -56,6 +59,7 @@ class Outcome:
     particles: list[LayerData]
     layers: list[LayerData]
     result: OutlierResult | None
+    verdicts: Verdicts
 
 
 def outlier_steps(order: Order) -> Generator[Progress, None, Outcome]:
@@ -90,7 +94,14 @@ def outlier_steps(order: Order) -> Generator[Progress, None, Outcome]:
         particles=particles,
         layers=result_layers(particles, table, _radius(order, run.result), run.result),
         result=run.result,
+        verdicts=Verdicts(_columns(table), ~table["keep"].to_numpy(bool)),
     )
+
+
+def _columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the verdict's columns under names that do not hide the file's own."""
+    wanted = [name for name in table if name not in ("micrograph", "keep")]
+    return table[wanted].rename(columns=lambda name: f"outlier {name}".replace("_", " ")).reset_index(drop=True)
 
 
 def _results(files: dict[str, Path]) -> dict[str, Any]:
