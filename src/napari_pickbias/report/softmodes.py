@@ -13,10 +13,10 @@ from napari_pickbias.report.softmodes_figures import (
     path_panel,
     slice_panel,
     spectrum_panel,
-    surface_panel,
     view_panel,
     what_if_panel,
 )
+from napari_pickbias.report.softmodes_surfaces import surface_panel
 from napari_pickbias.softmodes.coverage import SIDE_VIEWS
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ def softmodes_document(result: SoftmodesResult, summary: Mapping[str, Any]) -> D
     inputs = list(summary.get("inputs", []))
     cover = result.coverage
     extra = tuple(panel for panel in (what_if_panel(result), path_panel(result)) if panel is not None)
-    where = tuple(panel for panel in (surface_panel(result), slice_panel(result)) if panel is not None)
     return Document(
         title="Soft modes",
         subtitle=PurePath(str(inputs[0]["path"])).name if inputs else "a map from memory",
@@ -95,7 +94,7 @@ def softmodes_document(result: SoftmodesResult, summary: Mapping[str, Any]) -> D
         ),
         sections=(
             Section("Spectrum", tables=(_table(result),), panels=(spectrum_panel(result), view_panel(result))),
-            Section("Where", panels=where),
+            Section("Where", panels=(surface_panel(result), slice_panel(result))),
             *_what_if_section(result, extra),
         ),
         appendix=(parameter_table(result.parameters), input_table(inputs), run_table(summary)),

@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     from napari_pickbias.report.panels import Panel
 
 SHOWN_MODES = 3
-BLUE, ORANGE, PINK, GREY = "#0072B2", "#E69F00", "#CC79A7", "#999999"
+BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
 SHOWN_VIEWS = 500
 ARROW_LENGTH = 0.16
 """Of the largest arrow, in units of the sphere's radius."""
-LEVEL_SHARE = 0.97
-"""Share of the voxels below the level of an isosurface of the map."""
 
 
 def spectrum_panel(result: SoftmodesResult) -> Panel:
@@ -126,114 +124,6 @@ def _arrows(axes: Axes, place: NDArray[np.float64], step: NDArray[np.float64], t
     return axes.scatter(*place.T, c=turn, s=3, cmap="viridis", zorder=2)
 
 
-def surface_panel(result: SoftmodesResult) -> Panel | None:
-    """Return coloured isosurfaces of the softest mode and of both its ends; None without scikit-image."""
-    try:
-        import skimage.measure  # noqa: F401
-    except ImportError:
-        return None
-    from napari_pickbias.report.panels import Panel
-
-    text = (
-        "First the softest mode: where it adds (pink) and takes (blue) density. Then the surfaces of the two ends, "
-        "the map plus and minus the mode at odds of 20 to 1, coloured by how far the surface moves along its normal: "
-        "what is dark is not determined by the data."
-    )
-    return Panel("surfaces", "The softest mode on the map", text, 2.9, partial(_draw_surfaces, result))
-
-
-def _draw_surfaces(result: SoftmodesResult, figure: FigureBase, theme: Theme) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    mode, step = result.found.modes[0], result.found.amplitudes[0] * result.found.modes[0]
-    axes = figure.subplots(1, 3, subplot_kw={"projection": "3d"})
-    level = 0.4 * float(np.abs(mode).max())
-    shapes = [(mode, level, PINK), (-mode, level, BLUE)]
-    for values, at, colour in shapes:
-        _surface(axes[0], values, at, colour)
-    axes[0].set_title("mode 1", fontsize=8, color=theme.text)
-    support = result.found.uncertainty > 0
-    threshold = float(np.quantile(result.volume[support], LEVEL_SHARE if support.mean() > 0.3 else 0.7))
-    moves = []
-    for sign in (1, -1):
-        volume = result.volume + sign * step
-        surface = _marching(volume, threshold)
-        if surface is not None:
-            moves.append((sign, surface, _displacement(result.volume, sign * step, surface)))
-    top = max((float(np.quantile(np.abs(m[2]), 0.98)) for m in moves), default=1.0) * result.voxel_size_angstrom or 1.0
-    norm = Normalize(0, top)
-    for sign, (corners, faces), distance in moves:
-        place = axes[1 if sign > 0 else 2]
-        colours = _purple(norm(np.abs(distance) * result.voxel_size_angstrom))
-        _triangles(place, corners, faces, colours)
-        place.set_title("map + mode" if sign > 0 else "map − mode", fontsize=8, color=theme.text)
-    for one in axes:
-        _frame(one, result.box_px)
-    bar = figure.colorbar(ScalarMappable(norm, "Purples"), ax=list(axes), shrink=0.7)
-    bar.set_label("surface moves by, Å", color=theme.text, fontsize=7.5)
-    bar.ax.tick_params(colors=theme.text, labelsize=6.5)
-
-
-def _purple(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    import matplotlib as mpl
-
-    return np.asarray(mpl.colormaps["Purples"](values))[:, :3]
-
-
-def _displacement(
-    volume: NDArray[np.float64], step: NDArray[np.float64], surface: tuple[NDArray[np.float64], NDArray[np.int64]]
-) -> NDArray[np.float64]:
-    """Return how far the surface moves at each face, voxels: the change over the slope of the map."""
-    from scipy.ndimage import map_coordinates
-
-    corners, faces = surface
-    middle = corners[faces].mean(axis=1).T
-    slope = np.linalg.norm([map_coordinates(part, middle, order=1) for part in np.gradient(volume)], axis=0)
-    return np.asarray(map_coordinates(step, middle, order=1) / np.maximum(slope, 0.1 * np.median(slope) + 1e-30))
-
-
-def _marching(values: NDArray[np.float64], level: float) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
-    from skimage.measure import marching_cubes
-
-    if not values.min() < level < values.max():
-        return None
-    corners, faces, _, _ = marching_cubes(np.pad(values, 1, constant_values=float(min(values.min(), 0))), level)
-    return np.asarray(corners - 1), np.asarray(faces)
-
-
-def _surface(axes: Any, values: NDArray[np.float64], level: float, colour: str) -> None:
-    from matplotlib.colors import to_rgb
-
-    surface = _marching(values, level)
-    if surface is not None:
-        _triangles(axes, *surface, np.tile(to_rgb(colour), (len(surface[1]), 1)))
-
-
-def _triangles(axes: Any, corners: NDArray[np.float64], faces: NDArray[np.int64], colours: NDArray[np.float64]) -> None:
-    """Add shaded triangles; the light comes from the viewer's upper left."""
-    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
-
-    triangles = corners[faces][:, :, ::-1]  # z, y, x to x, y, z
-    normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True).clip(min=1e-12)
-    light = np.array([0.3, -0.7, 0.65])
-    shade = 0.6 + 0.4 * np.abs(normal @ (light / np.linalg.norm(light)))
-    collection = Poly3DCollection(triangles, facecolors=np.clip(colours * shade[:, None], 0, 1), edgecolors="none")
-    collection.set_rasterized(True)
-    axes.add_collection3d(collection)
-
-
-def _frame(axes: Any, size: int) -> None:
-    low, high = 0.12 * size, 0.88 * size
-    axes.set_xlim(low, high)
-    axes.set_ylim(low, high)
-    axes.set_zlim(low, high)
-    axes.set_box_aspect((1, 1, 1), zoom=1.25)
-    axes.view_init(elev=20, azim=-60)
-    axes.set_axis_off()
-
-
 def slice_panel(result: SoftmodesResult) -> Panel:
     """Return sections of map, uncertainty and modes, and the modes' projections."""
     from napari_pickbias.report.panels import Panel
@@ -264,7 +154,7 @@ def _draw_slices(result: SoftmodesResult, shown: int, figure: FigureBase, theme:
         for images, places in ((sections, row[:3]), (sums, row[3:])):
             top = max(float(np.abs(image).max()) for image in images) or 1.0
             signed = name.startswith("mode")
-            low = -top if signed else (0.0 if name == "uncertainty" else min(float(i.min()) for i in images))
+            low = -top if signed else min(float(i[i != 0].min(initial=top)) for i in images)
             for axes, image in zip(places, images, strict=True):
                 colours = "RdBu_r" if signed else "gray"
                 axes.imshow(image, origin="lower", cmap=colours, vmin=low, vmax=top, interpolation="nearest")
