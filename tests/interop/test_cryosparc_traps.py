@@ -187,7 +187,7 @@ def test_what_a_completed_job_refuses_is_one_line(stub: Stub, capsys, monkeypatc
     def run(external, call, parameters):  # type: ignore[no-untyped-def]
         yield Progress("judge", 0, 1)
         stub.jobs[external.uid]["status"] = "completed"
-        external.add_particles_output("late", ["blob"], "particles", "Late")
+        external.add_output("particle", "late", ["blob"], "Late")
         return []
 
     instead(monkeypatch, run)
@@ -310,7 +310,7 @@ FAULTS = {
         lambda stub: outputs(stub).pop("particles"),
         "J2",
         [],
-        "J2: has no particle output (micrographs (exposure)); give a job that has extracted particles",
+        "J2: has no particle output (micrographs (exposure)); give an extraction or import job",
     ),
     "no outputs": (lambda stub: outputs(stub).clear(), "J2", [], "J2: has no particle output (it has no outputs)"),
     "no such output": (

@@ -146,7 +146,7 @@ def _kept(source: Path, names: list[str], given: Path | None, notes: list[str]) 
     keys = _numbered(names)
     if given is None and not side.exists():
         notes.append("no side table of uids: new ones were made, so CryoSPARC will not know these particles again")
-        made = [_hashed(f"{name}#{repeat}") for name, repeat in keys]
+        made = [hashed_uid(f"{name}#{repeat}") for name, repeat in keys]
         return _Kept(np.array(made, np.uint64), np.ones(len(names), np.float32))
     try:
         with side.open(newline="", encoding="utf-8") as stream:
@@ -177,7 +177,7 @@ def _kept(source: Path, names: list[str], given: Path | None, notes: list[str]) 
     return kept
 
 
-def _hashed(text: str) -> int:
+def hashed_uid(text: str) -> int:
     """Return a 64-bit number that is the same for the same text, everywhere."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
@@ -340,4 +340,4 @@ def _location(source: Path, table: pd.DataFrame, kept: _Kept, micrograph_y: Micr
 def _micrograph_uid(name: str) -> int:
     """Return the uid that CryoSPARC wrote into the file's name, else one made from the name."""
     found = UID_PREFIX.match(PurePosixPath(name).name)
-    return int(found[1]) if found and int(found[1]) < 1 << 64 else _hashed(str(PurePosixPath(name)))
+    return int(found[1]) if found and int(found[1]) < 1 << 64 else hashed_uid(str(PurePosixPath(name)))

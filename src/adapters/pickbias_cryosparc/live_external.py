@@ -12,7 +12,7 @@ import io
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from napari_pickbias.errors import InputError
+from pickbias_cryosparc.live_job import Datatype, Input, slot_spec
 from pickbias_cryosparc.live_session import ServerGoneError, Session, first_line
 
 LONGEST_ERROR = 600
@@ -30,7 +31,7 @@ UPLOAD_TRIES, UPLOAD_PAUSE_SECONDS = 3, 1.0
 
 @dataclass(frozen=True)
 class SourceOutput:
-    """An output of the job that particles are taken from."""
+    """An output of a job that an input is taken from."""
 
     name: str
     type: str
@@ -103,18 +104,28 @@ class ExternalJob:
     def _directory(self, who: Any) -> Any:
         return who.dir() if self.session.major < 5 else who.dir
 
-    def add_particles_input(self, name: str, source_job: str, source_output: str, slots: list[str]) -> None:
-        """Add an input of particles and connect it; a slot that begins with ``?`` may be missing."""
-        what = f"connect {source_job}.{source_output}"
-        self.session.call(what, self.job.add_input, "particle", name, min=1, max=1, slots=slots, title="Particles")
-        self.session.call(what, self.job.connect, name, source_job, source_output)
+    def project_folder(self) -> Path:
+        """Return the project's folder, which paths in datasets start from."""
+        return Path(str(self.session.call(f"find the folder of {self.project.uid}", self._directory, self.project)))
 
-    def add_particles_output(self, name: str, slots: list[str], passthrough: str, title: str) -> None:
-        """Add an output that makes ``slots`` and inherits the rest from an input."""
+    def in_project(self, path: Path) -> str:
+        """Return a path as datasets have it: from the project's folder."""
+        return path.resolve().relative_to(self.project_folder().resolve()).as_posix()
+
+    def add_input(self, wanted: Input, source_job: str, source_output: str) -> None:
+        """Add an input and connect it."""
+        what = f"connect {source_job}.{source_output}"
+        slots = [slot_spec(slot, self.session.major) for slot in wanted.slots]
+        title = wanted.name.capitalize()
+        self.session.call(what, self.job.add_input, wanted.type, wanted.name, min=1, max=1, slots=slots, title=title)
+        self.session.call(what, self.job.connect, wanted.name, source_job, source_output)
+
+    def add_output(self, kind: Datatype, name: str, slots: Sequence[str], title: str, passthrough: str = "") -> None:
+        """Add an output that makes ``slots`` and inherits the rest from the input ``passthrough``."""
+        specs = [slot_spec(slot, self.session.major) for slot in slots]
+        inherit = {"passthrough": passthrough} if passthrough else {}
         what = f"add the output {name}"
-        self.session.call(
-            what, self.job.add_output, "particle", name, slots=slots, passthrough=passthrough, title=title
-        )
+        self.session.call(what, self.job.add_output, kind, name, slots=specs, title=title, **inherit)
 
     def start(self) -> None:
         """Mark the job as running."""

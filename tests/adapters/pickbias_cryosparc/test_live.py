@@ -10,8 +10,10 @@ import pytest
 from napari_pickbias.errors import InputError
 from napari_pickbias.jobs.progress import Progress
 from pickbias_cryosparc import live
+from pickbias_cryosparc.live_command import read_command
 from pickbias_cryosparc.live_external import missing_field
-from pickbias_cryosparc.live_outliers import choose_output
+from pickbias_cryosparc.live_inputs import choose_output
+from pickbias_cryosparc.live_outliers import PARTICLES
 from pickbias_cryosparc.live_session import connect, safe
 
 URL = ["--url", "http://127.0.0.1:9"]
@@ -22,7 +24,7 @@ PLACE = ["P3", "W1", "J2"]
     ("words", "line"),
     [
         ([], "the following arguments are required: JOB; see pickbias-cryosparc --help"),
-        (["bias"], "argument JOB: invalid choice: 'bias'"),
+        (["dance"], "argument JOB: invalid choice: 'dance'"),
         (["outliers", *URL, "P3", "W1"], "the following arguments are required: SOURCE_JOB; see pickbias-cryosparc"),
         (["outliers", *URL, "X3", "W1", "J2"], "PROJECT X3: is no number of that kind; give one such as P12"),
         (["outliers", *URL, "P3", "W1", "J0"], "SOURCE_JOB J0: is no number of that kind; give one such as J12"),
@@ -56,11 +58,11 @@ def test_questions_are_answered(capsys, words: list[str]) -> None:
 
 
 def test_numbers_in_every_spelling() -> None:
-    _, call, parameters, _ = live._read(["outliers", *URL, "3", "w1", "j2", "--radius", "60", "--resume", "7"])
+    _, call, parameters, _ = read_command(["outliers", *URL, "3", "w1", "j2", "--radius", "60", "--resume", "7"])
     assert (call.project, call.workspace, call.source, call.resume) == ("P3", "W1", "J2", "J7")
     assert parameters.radius == 60
     assert parameters.remove_when_hopeless is False
-    _, _, parameters, _ = live._read(["outliers", *URL, *PLACE, "--remove-when-hopeless"])
+    _, _, parameters, _ = read_command(["outliers", *URL, *PLACE, "--remove-when-hopeless"])
     assert parameters.remove_when_hopeless is True
 
 
@@ -110,8 +112,8 @@ def test_fields_are_compared_by_name_type_and_shape() -> None:
 def test_an_output_called_particles_goes_before_others() -> None:
     from pickbias_cryosparc.live_external import SourceOutput
 
-    _, call, _, _ = live._read(["outliers", *URL, *PLACE])
+    _, call, _, _ = read_command(["outliers", *URL, *PLACE])
     made = {
         name: SourceOutput(name, "particle", frozenset({"blob"}), 5) for name in ("particles_excluded", "particles")
     }
-    assert choose_output(made, call).name == "particles"
+    assert choose_output(made, PARTICLES, call.places["particles"]).name == "particles"
