@@ -17,7 +17,8 @@ def test_the_demo_ends_with_a_report_that_agrees_with_the_truth(
     assert main(["demo", "--quick", "--out", "demo"]) == 0
     said = capsys.readouterr().out
     assert said.splitlines()[-1] == "report: demo/report.html"
-    found = json.loads(Path("demo/summary.json").read_text())["results"]["outliers"]
+    results = json.loads(Path("demo/summary.json").read_text())["results"]
+    found = results["outliers"]
     kinds = found["by_kind"]
     assert sum(line["particles"] for line in kinds.values()) == 1200
     # Kept over six seeds: inliers .974-.987, noise .006-.022, partial 0-.028, multiple .11-.21.
@@ -26,9 +27,15 @@ def test_the_demo_ends_with_a_report_that_agrees_with_the_truth(
     assert kinds["partial"]["kept_fraction"] < 0.1
     assert kinds["multiple"]["kept_fraction"] < 0.4
     assert found["junk_after"] < 0.06 < 0.3 < found["junk_before"]
+    soft = results["softmodes"]
+    # Poses that may follow hide information: in this stack half of what known poses would give (.127 of .256).
+    assert 0.3 < soft["eigenvalues"][0] / soft["known_pose_eigenvalues"][0] < 0.7
+    assert soft["valid"]
+    assert "a change of" in said
     html = Path("demo/report.html").read_text()
     assert f"{kinds['inlier']['kept']:,}" in html
     assert Path("demo/outliers/kept.star").exists()
+    assert Path("demo/softmodes/report.html").exists()
     assert main(["demo", "--quick", "--out", "demo", "--resume"]) == 0
     assert main(["demo", "--quick", "--out", "demo", "--quiet"]) == 2
     assert "--overwrite" in capsys.readouterr().err

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,91 @@ from napari_pickbias.report.provenance import program_name, run_table
 
 if TYPE_CHECKING:
     from napari_pickbias.jobs.outliers import OutlierResult
+    from napari_pickbias.jobs.softmodes import SoftmodesResult
 
 
-def write_demo_report(summary: Mapping[str, Any], result: OutlierResult | None, directory: Path) -> dict[str, Path]:
+@dataclass(frozen=True)
+class Chapter:
+    """One job's part of the demonstration.
+
+    Attributes
+    ----------
+    key : str
+        Name under ``results`` in ``summary.json``, and of the job's folder.
+    results : dict
+    headline : str
+        One sentence.
+    facts, reading, sections : tuple
+        As in a :class:`~napari_pickbias.report.document.Document`.
+    """
+
+    key: str
+    results: dict[str, Any]
+    headline: str
+    facts: tuple[Fact, ...]
+    reading: tuple[str, ...]
+    sections: tuple[Section, ...]
+
+
+def outlier_chapter(found: dict[str, Any], result: OutlierResult | None) -> Chapter:
+    """Return the part on outlier removal: verdicts against the truth."""
+    from napari_pickbias.report.outliers import outlier_panels
+
+    kinds = found["by_kind"]
+    rows = tuple(
+        (kind, f"{line['particles']:,}", f"{line['kept']:,}", f"{line['kept_fraction']:.1%}")
+        for kind, line in kinds.items()
+    )
+    return Chapter(
+        "outliers",
+        found,
+        f"Junk went from {found['junk_before']:.0%} of the stack to {found['junk_after']:.1%} of what was kept; "
+        f"{kinds['inlier']['kept_fraction']:.1%} of the good particles were kept.",
+        (
+            Fact("Junk before", f"{found['junk_before']:.1%}", "noise, cut-off and double particles as simulated"),
+            Fact("Junk after", f"{found['junk_after']:.1%}", "of the kept particles; known here because we made them"),
+            Fact("Noise kept", f"{kinds['noise']['kept_fraction']:.1%}", "the stated false-keep rate is 1 %"),
+        ),
+        (
+            "Outlier removal was not told the truth: it learned the noise and the particle's profile from the stack. "
+            "Some of the doubles that were kept are boxes with one whole particle in the middle and only the rim of a "
+            "second one.",
+        ),
+        (
+            Section(
+                "Outliers: verdicts against the truth",
+                tables=(Table("", ("made as", "made", "kept", "share kept"), rows, frozenset({"made", "kept"})),),
+            ),
+            *(() if result is None else (Section("Outlier removal", panels=tuple(outlier_panels(result))),)),
+        ),
+    )
+
+
+def softmodes_chapter(found: Mapping[str, Any], result: SoftmodesResult | None) -> Chapter:
+    """Return the part on soft modes."""
+    from napari_pickbias.report.softmodes_figures import slice_panel, spectrum_panel, view_panel
+
+    softest, known = found["eigenvalues"][0], found["known_pose_eigenvalues"][0]
+    amplitude = found["amplitude_fraction"][0]
+    panels = () if result is None else (spectrum_panel(result), view_panel(result), slice_panel(result))
+    return Chapter(
+        "softmodes",
+        dict(found),
+        f"The kept particles leave a change of {amplitude:.1%} of the map undecided.",
+        (
+            Fact("Softest mode", f"{softest:.3g}", f"information left, per image; {known:.3g} were poses known"),
+            Fact("Undecided", f"{amplitude:.2%}", "of the map: the softest change that the images would still accept"),
+        ),
+        (
+            "Soft modes were asked of the molecule that the stack was made of and of the kept particles' true poses: "
+            "which changes of the map could these images hardly tell from it, if every pose may follow the change? Changes "
+            "coarser than 80 Å were left out: those the CTF hides.",
+        ),
+        (Section("Soft modes", panels=panels),),
+    )
+
+
+def write_demo_report(summary: Mapping[str, Any], chapters: Sequence[Chapter], directory: Path) -> dict[str, Path]:
     """Write ``report.html`` and ``report.pdf`` of the demonstration.
 
     Raises
@@ -22,40 +105,21 @@ def write_demo_report(summary: Mapping[str, Any], result: OutlierResult | None, 
         When a file cannot be written.
     """
     from napari_pickbias.report.html import write_html
-    from napari_pickbias.report.outliers import outlier_panels
     from napari_pickbias.report.pdf import write_pdf
 
-    found = summary["results"]["outliers"]
-    kinds = found["by_kind"]
-    rows = tuple(
-        (kind, f"{line['particles']:,}", f"{line['kept']:,}", f"{line['kept_fraction']:.1%}")
-        for kind, line in kinds.items()
-    )
     document = Document(
         title="PickBias demonstration",
-        subtitle="particles simulated on the spot, a third of them junk",
-        headline=(
-            f"Junk went from {found['junk_before']:.0%} of the stack to {found['junk_after']:.1%} of what was kept; "
-            f"{kinds['inlier']['kept_fraction']:.1%} of the good particles were kept."
-        ),
+        subtitle="every job on data simulated on the spot, with the truth beside it",
+        headline=" ".join(chapter.headline for chapter in chapters),
         program=program_name(summary),
-        facts=(
-            Fact("Junk before", f"{found['junk_before']:.1%}", "noise, cut-off and double particles as simulated"),
-            Fact("Junk after", f"{found['junk_after']:.1%}", "of the kept particles; known here because we made them"),
-            Fact("Noise kept", f"{kinds['noise']['kept_fraction']:.1%}", "the stated false-keep rate is 1 %"),
-        ),
+        facts=tuple(fact for chapter in chapters for fact in chapter.facts),
         reading=(
-            "This is what the outlier job does with a stack of picked particles. It was not told the truth: it learned "
-            "the noise and the particle's profile from the stack. The figures below are those of its own report, which "
-            "stands in outliers/report.html, with the files of kept and rejected particles beside it.",
+            *(text for chapter in chapters for text in chapter.reading),
+            "Each job has a folder with a report of its own: "
+            + ", ".join(f"{chapter.key}/report.html" for chapter in chapters)
+            + ".",
         ),
-        sections=(
-            Section(
-                "Verdicts against the truth",
-                tables=(Table("", ("made as", "made", "kept", "kept"), rows, frozenset({"made", "kept"})),),
-            ),
-            *(() if result is None else (Section("Outlier removal", panels=tuple(outlier_panels(result))),)),
-        ),
+        sections=tuple(section for chapter in chapters for section in chapter.sections),
         appendix=(run_table(summary),),
     )
     files = {"html": directory / "report.html", "pdf": directory / "report.pdf"}
