@@ -89,8 +89,8 @@ def softmodes_chapter(found: Mapping[str, Any], result: SoftmodesResult | None) 
         ),
         (
             "Soft modes were asked of the molecule that the stack was made of and of the kept particles' true poses: "
-            "which changes of the map could these images hardly tell from it, if every pose may follow the change? Changes "
-            "coarser than 80 Å were left out: those the CTF hides.",
+            "which changes of the map could these images hardly tell from it, if every pose may follow the change? "
+            "Changes coarser than 80 Å were left out: those the CTF hides.",
         ),
         (Section("Soft modes", panels=panels),),
     )
