@@ -176,6 +176,7 @@ mic_000.mrc 1
             "pickbias: micrographs.star: has no CTF columns (rlnDefocusU ...); give the micrographs of a CTF "
             "estimation (micrographs_ctf.star), or --no-ctf to take the CTF as 1",
         ),
+        ("device", "pickbias: --device cuda: cannot be used ("),
         ("flat", "pickbias: flat.mrc: all its pixels are alike; leave it out"),
         ("nan", "pickbias: nan.mrc: holds pixels that are no numbers; repair or leave it out"),
         ("zero", "pickbias: --initial-map: holds NaN, or the same value everywhere; give a map of the molecule"),
@@ -207,6 +208,9 @@ def test_every_fault_is_one_line(
         micrographs = "micrographs.star"
         (tmp_path / micrographs).write_text(STAR)
     more += {"density": ["--empty", "1"], "stages": ["--stages", "3:2"], "stage": ["--stages", "ten"]}.get(case, [])
+    if case == "device":
+        monkeypatch.setitem(sys.modules, "cupy", None)  # type: ignore[arg-type]
+        more += ["--device", "cuda"]
     if case == "none":
         micrographs = "nothing/*.mrc"
     monkeypatch.chdir(tmp_path)

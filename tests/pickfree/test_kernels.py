@@ -14,6 +14,7 @@ from napari_pickbias.imaging.projection import backproject, project
 from napari_pickbias.imaging.rotations import angular_distance_deg, random_rotations
 from napari_pickbias.imaging.volumes import soft_ball
 from napari_pickbias.pickfree.chain import Options, Stage, first_state, iterate, junk_ratio, make_model
+from napari_pickbias.pickfree.dense import expectation_dense
 from napari_pickbias.pickfree.expectation import CHUNK, batches, cell_shares, expectation
 from napari_pickbias.pickfree.maximisation import Normal, own_prior, pixel_weights, shell_power, solve_map
 from napari_pickbias.pickfree.rotation_levels import RotationLevels, rotation_levels
@@ -174,6 +175,38 @@ def test_expectation_equals_brute_force(
         assert found.score == pytest.approx(np.sum(probability * scores), abs=0.05)
         by_cell = pixel_weights(found.weights, SIZE)
         np.testing.assert_allclose(by_cell.sum(axis=0), seen.sum(axis=0), atol=1e-2)
+
+
+def test_dense_products_equal_brute_force(volume: np.ndarray, patches: np.ndarray, levels: RotationLevels) -> None:
+    images, variance, empty = project(volume, levels.fine), 2.0, 0.6
+    tables = build_tables(images, levels, variance, tail=0, coarse_tail=0, weights=cell_shares(levels))
+    rows = np.arange(3, len(patches))
+    found = expectation_dense(patches, rows, tables, levels, empty)
+    probability, void, likelihood, scores = brute.posterior(patches[3:], images, variance, empty)
+    np.testing.assert_allclose(found.log_likelihood, likelihood, atol=1e-4)
+    np.testing.assert_allclose(found.void, void, atol=1e-4)
+    np.testing.assert_allclose(found.sums, brute.sums(patches[3:], probability)[0], atol=1e-3)
+    cell = np.repeat(np.arange(len(levels.coarse)), levels.children)
+    plain = np.zeros_like(found.weights, dtype=np.float64)
+    np.add.at(plain, cell, probability.sum(axis=0))
+    np.testing.assert_allclose(found.weights, plain, atol=1e-3)
+    assert found.score == pytest.approx(np.sum(probability * scores), rel=1e-4)
+
+
+def test_both_ways_take_the_same_step(volume: np.ndarray, patches: np.ndarray) -> None:
+    levels = rotation_levels(64, 8)
+    many = np.tile(patches, (4, 1, 1))
+    model = make_model(SIZE, levels, patches=len(many))
+    state = first_state(model, volume, 2.25, 0.5, 0.02)
+    maps = []
+    for device in ("cpu", "dense"):
+        options = Options(learn_views=True, junk=True, log_tau=-20, samples=4096, tail=0, device=device)
+        after, record = iterate(
+            many, model, state, Stage(1, fine=True), options, np.arange(len(many)), np.random.default_rng(0)
+        )
+        maps.append((after.volume, record.log_likelihood, record.empty, record.junk, record.noise_variance))
+    np.testing.assert_allclose(maps[0][1:], maps[1][1:], rtol=0.01)
+    assert np.corrcoef(maps[0][0].ravel(), maps[1][0].ravel())[0, 1] > 0.999
 
 
 def test_sampling_is_unbiased(volume: np.ndarray, patches: np.ndarray, levels: RotationLevels) -> None:

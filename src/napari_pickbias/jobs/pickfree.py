@@ -28,6 +28,7 @@ from napari_pickbias.jobs.pickfree_patches import (
 from napari_pickbias.jobs.progress import Checkpoints, NoCheckpoints, Progress
 from napari_pickbias.pickfree.alignment import refined
 from napari_pickbias.pickfree.chain import Model, Options, Record, Stage, State, make_model
+from napari_pickbias.pickfree.dense import array_library
 from napari_pickbias.pickfree.picking import pick_boxes, refine_picks
 from napari_pickbias.pickfree.reconstruct import (
     DEFAULT_ROTATIONS,
@@ -147,6 +148,7 @@ def pickfree_job(
     box = parameters.box
     volume, voxel, warnings = _initial(initial, box)
     check_sizes(micrographs, voxel, box)
+    _check_device(parameters.device)
     patches = yield from prepare(micrographs, voxel, parameters, folder, kept)
     warnings += patches.notes
     stages, options, rotations = _course(parameters, threads)
@@ -241,13 +243,26 @@ def _origin(initial: Volume, box: int, voxel: float) -> tuple[float, float, floa
     return x + moved, y + moved, z + moved
 
 
+def _check_device(device: str) -> None:
+    try:
+        array_library(device)
+    except ImportError as error:
+        raise InputError(
+            f"--device {device}: cannot be used ({error}); install CuPy for this machine's CUDA, or give --device cpu"
+        ) from error
+
+
 def _cells(rotations: int) -> int | None:
     return rotations if rotations <= PAPER_ROTATIONS else None
 
 
 def _course(parameters: PickfreeParameters, threads: int) -> tuple[tuple[Stage, ...], Options, int]:
     options = Options(
-        learn_noise=parameters.noise is None, learn_views=parameters.views, junk=parameters.junk, threads=threads
+        learn_noise=parameters.noise is None,
+        learn_views=parameters.views,
+        junk=parameters.junk,
+        threads=threads,
+        device=parameters.device,
     )
     stages, rotations = default_stages(parameters.iterations), parameters.rotations or DEFAULT_ROTATIONS
     if parameters.preset == "paper":

@@ -77,6 +77,7 @@ class PickfreeParameters(BaseModel):
     null: bool = Field(True, description="Run the same on surrogates of the micrographs as well")
     pixel_size: float | None = Field(None, gt=0, description="Å; overrides the micrographs' pixel size")
     map_pixel_size: float | None = Field(None, gt=0, description="Å; overrides the initial map's voxel size")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="cuda: a GPU, through CuPy; every hypothesis is scored")
     seed: int = Field(0, ge=0, description="Seed of every random choice")
 
     @field_validator("stages")

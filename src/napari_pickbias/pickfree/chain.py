@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pickbias.imaging.volumes import soft_ball
+from napari_pickbias.pickfree.dense import array_library, expectation_dense
 from napari_pickbias.pickfree.expectation import Statistics, batches, cell_shares, expectation
 from napari_pickbias.pickfree.maximisation import Normal, own_prior, pixel_weights, solve_map
 from napari_pickbias.pickfree.rotation_levels import RotationLevels
@@ -85,6 +86,8 @@ class Options:
         See :func:`~napari_pickbias.pickfree.search.search_patches` and
         :func:`~napari_pickbias.pickfree.tables.build_tables`.
     threads : int
+    device : str
+        ``cpu``: best-first search. ``cuda`` (needs CuPy) and ``dense`` (the same with NumPy): every rotation and shift.
     """
 
     learn_noise: bool = True
@@ -97,6 +100,7 @@ class Options:
     samples: int = 256
     tail: float = 1e-4
     threads: int = 1
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -203,17 +207,23 @@ def scan(patches: Array32, model: Model, state: State, options: Options, rows: N
 
     for number, ctf in enumerate(model.ctfs):
         chosen = rows[model.group[rows] == number]
+        prior = np.log(np.maximum(state.views, 1e-6))
+        junk = other if options.junk else None
         tables = build_tables(
             model.fine.project(state.volume, ctf), model.levels, state.noise_variance, tail=options.tail,
             coarse_tail=min(10 * options.tail, 1e-3), weights=state.views,
         )  # fmt: skip
-        found.append(
-            expectation(
-                patches, chosen, tables, model.levels, void, log_weight=np.log(np.maximum(state.views, 1e-6)),
-                other=other if options.junk else None, log_tau=options.log_tau, samples=options.samples,
-                threads=options.threads,
+        if options.device != "cpu":
+            library = array_library("cuda" if options.device == "cuda" else "cpu")
+            part = expectation_dense(
+                patches, chosen, tables, model.levels, void, log_weight=prior, other=junk, library=library
             )
-        )  # fmt: skip
+        else:
+            part = expectation(
+                patches, chosen, tables, model.levels, void, log_weight=prior, other=junk, log_tau=options.log_tau,
+                samples=options.samples, threads=options.threads,
+            )  # fmt: skip
+        found.append(part)
     return found
 
 

@@ -36,7 +36,7 @@ def pick_boxes(micrograph: Array32, templates: Array32, count: int) -> Array32:
         Centred on the peaks.
     """
     size = templates.shape[1]
-    shape = micrograph.shape
+    shape = (micrograph.shape[0], micrograph.shape[1])
     spectrum = scipy.fft.rfft2(micrograph, workers=1)
     best = np.full(shape, -np.inf, np.float32)
     for template in templates:

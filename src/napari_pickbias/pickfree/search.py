@@ -96,16 +96,27 @@ def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:  # pragm
     return total
 
 
+@numba.njit(cache=True, nogil=True)
+def largest(values: NDArray[np.float32], one: NDArray[np.int32]) -> np.float32:  # pragma: no cover
+    """Return the maximum of floats that are no NaN; ``one`` is scratch of one number.
+
+    A maximum of floats does not vectorise, one of integers does; with the bits of negative numbers flipped, floats are
+    ordered as their bits.
+    """
+    bits = values.view(np.int32)
+    best = np.int32(-2147483648)
+    for i in range(bits.size):
+        best = max(best, bits[i] ^ ((bits[i] >> np.int32(31)) & np.int32(2147483647)))
+    one[0] = best ^ ((best >> np.int32(31)) & np.int32(2147483647))
+    return np.float32(one.view(np.float32)[0])
+
+
 @numba.njit(cache=True, nogil=True, fastmath=_FAST)
-def _subtract_and_max(
-    scores: NDArray[np.float32], energy: NDArray[np.float32], spread: NDArray[np.float32]
-) -> tuple[np.float32, np.float32]:  # pragma: no cover
-    best, hope = GONE, GONE
-    for i in range(scores.size):
-        scores[i] -= energy[i]
-        best = max(best, scores[i])
-        hope = max(hope, scores[i] + spread[i])
-    return best, hope
+def _combine(
+    a: NDArray[np.float32], b: NDArray[np.float32], sign: np.float32, out: NDArray[np.float32]
+) -> None:  # pragma: no cover
+    for i in range(a.size):
+        out[i] = a[i] + sign * b[i]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -174,18 +185,25 @@ def search_patches(
     child, child_shift = np.empty(most, np.int32), np.empty(most, np.int32)
     child_cell, child_score = np.empty(most, np.int32), np.empty(most, np.float64)
     step = 1.0 / samples
+    one, row_spread = np.empty(1, np.int32), np.empty(shifts, np.float32)
+    for at in range(shifts):
+        row_spread[at] = largest(spread[at], one)
     for m in range(patches.shape[0]):
         patch = patches[m]
         correlate(patch, basis, windows, x)
         for at in range(shifts):
             for j in range(few):
                 x_few[at, j] = x[at, j]
-        np.dot(x_few, coarse, scores)
         top = void[m] - log_even
-        for at in range(shifts):
-            best, hope = _subtract_and_max(scores[at], coarse_energy[at], spread[at])
-            row_best[at], row_hope[at] = best, hope
-            top = max(top, np.float64(best))
+        for block in range(side):
+            # one vertical shift at a time, which stays in the cache
+            rows = slice(block * side, (block + 1) * side)
+            np.dot(x_few[rows], coarse, scores[rows])
+            for at in range(block * side, (block + 1) * side):
+                _combine(scores[at], coarse_energy[at], np.float32(-1.0), scores[at])
+                row_best[at] = largest(scores[at], one)
+                row_hope[at] = row_best[at] + row_spread[at]
+                top = max(top, np.float64(row_best[at]))
         mass = math.exp(void[m] - log_even - top)
         for at in range(shifts):
             row_mass[at] = 0.0
@@ -198,15 +216,20 @@ def search_patches(
         for turn in range(2):
             number = 0
             if turn == 0:
-                at = int(np.argmax(row_hope))
-                bound = row_hope[at] - np.float32(1e-3) * abs(row_hope[at]) - np.float32(1e-6)
+                likely = np.argmax(row_hope)
+                _combine(scores[likely], spread[likely], np.float32(1.0), row)
+                bound = largest(row, one)
+                bound -= np.float32(1e-3) * abs(bound) + np.float32(1e-6)
             else:
                 bound = np.float32(top + math.log(mass) + log_tau)
             for at in range(shifts):
                 if row_hope[at] < bound:
                     continue
+                _combine(scores[at], spread[at], np.float32(1.0), row)
+                if largest(row, one) <= bound:
+                    continue
                 for w in range(cells):
-                    key = scores[at, w] + spread[at, w]
+                    key = row[w]
                     if key > bound and spread[at, w] > 0.05 and number < MOST_CELLS:
                         keys[number], places[number] = key, at * cells + w
                         number += 1
