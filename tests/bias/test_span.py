@@ -32,19 +32,23 @@ def test_noise_is_brought_to_nothing_and_particles_are_not(scene: Scene) -> None
     assert len(labels) > 1200
     assert mean_bands(scene, whitened, labels)[0] > 0.9  # noise alone: the halves agree perfectly
     inside, beyond = mean_bands(scene, scene.removal.apply(whitened, plain), labels)
-    # 4 seeds: inside .02 to .12, beyond 0 to .05
-    assert abs(inside) < 0.2
+    # 4 seeds: inside .13 to .26, beyond .02 to .07; smaller eigenvalues would bring it to nothing, and particles too
+    assert abs(inside) < 0.35
+    assert abs(beyond) < 0.1
+    wide = bank_span(scene.bank.images[::2], BOX, 10.0, keep=1e-4)
+    white = whitening_filter(scene.power, PIXEL, finest=FINEST, coarsest=400.0)
+    inside, beyond = mean_bands(scene, removal(wide, scene.power, white).apply(whitened, plain), labels)
+    assert abs(inside) < 0.2  # 4 seeds: .02 to .12
     assert abs(beyond) < 0.08
     template = removal(
-        local_span(scene.bank.images[:1], derivatives=False), scene.power,
-        whitening_filter(scene.power, PIXEL, finest=FINEST, coarsest=400.0),
+        local_span(scene.bank.images[:1], derivatives=False), scene.power, white,
     )  # fmt: skip
     assert mean_bands(scene, template.apply(whitened, plain), labels)[0] > 0.8  # removing one template does not help
 
     whitened, plain, labels = gather(scene, 2, 100, 4.0, 120)
     inside, beyond = mean_bands(scene, scene.removal.apply(whitened, plain), labels)
-    assert inside > 0.3  # 4 seeds: .43 to .55
-    assert beyond > 0.2  # 4 seeds: .26 to .33
+    assert inside > 0.25  # 4 seeds: .34 to .49
+    assert beyond > 0.2  # 4 seeds: .27 to .34
 
 
 def test_what_is_left_is_uncorrelated_with_all_scores_in_reach(scene: Scene) -> None:
@@ -74,7 +78,7 @@ def test_span_holds_templates_at_all_shifts_in_reach(scene: Scene) -> None:
     x = np.zeros((BOX, BOX))
     x[3:, :-2] = scene.bank.images[1][:-3, 2:]  # an angle that is not in it, moved by 3.6 px
     inside = basis @ x.ravel()
-    assert float(inside @ inside) / float((x**2).sum()) > 0.98
+    assert float(inside @ inside) / float((x**2).sum()) > 0.96
 
 
 def test_whitening_makes_noise_white_within_the_band() -> None:

