@@ -35,18 +35,18 @@ from napari_pickbias.records import read_volume
 DATA = Path(os.environ.get("PICKBIAS_DATA", "data"))
 
 CASES: dict[str, dict[str, object]] = {
-    "70S-11": {"molecule": "70S", "box": 11, "patches": 4000},
-    "BPTI-11": {"molecule": "BPTI", "box": 11, "patches": 4000},
-    "ADK-11": {"molecule": "ADK", "box": 11, "patches": 4000},
-    "70S-11-touching": {"molecule": "70S", "box": 11, "patches": 4000, "touching": True},
-    "70S-15": {"molecule": "70S", "box": 15, "patches": 3000, "most_seeds": 2},
-    "70S-21": {"molecule": "70S", "box": 21, "patches": 1200, "most_seeds": 1},
-    "70S-11-snr-0.5": {"molecule": "70S", "box": 11, "patches": 6000, "snr": 0.5, "most_seeds": 2},
+    "70S-11": {"molecule": "70S", "box": 11, "patches": 2500},
+    "BPTI-11": {"molecule": "BPTI", "box": 11, "patches": 2500},
+    "ADK-11": {"molecule": "ADK", "box": 11, "patches": 2500},
+    "70S-11-touching": {"molecule": "70S", "box": 11, "patches": 2500, "touching": True},
+    "70S-15": {"molecule": "70S", "box": 15, "patches": 2000, "most_seeds": 2},
+    "70S-21": {"molecule": "70S", "box": 21, "patches": 1000, "most_seeds": 1},
+    "70S-11-snr-0.5": {"molecule": "70S", "box": 11, "patches": 4000, "snr": 0.5, "most_seeds": 2},
     "70S-11-snr-0.25": {"molecule": "70S", "box": 11, "patches": 8000, "snr": 0.25, "most_seeds": 1},
     "70S-11-snr-0.25-32k": {"molecule": "70S", "box": 11, "patches": 32000, "snr": 0.25, "most_seeds": 1},
-    "70S-11-warped": {"molecule": "70S", "box": 11, "patches": 4000, "start": "warped", "most_seeds": 2},
-    "ADK-11-closed": {"molecule": "ADK", "box": 11, "patches": 4000, "start": "closed", "most_seeds": 2},
-    "70S-11-random": {"molecule": "70S", "box": 11, "patches": 4000, "start": "random", "most_seeds": 2},
+    "70S-11-warped": {"molecule": "70S", "box": 11, "patches": 2500, "start": "warped", "most_seeds": 2},
+    "ADK-11-closed": {"molecule": "ADK", "box": 11, "patches": 2500, "start": "closed", "most_seeds": 2},
+    "70S-11-random": {"molecule": "70S", "box": 11, "patches": 2500, "start": "random", "most_seeds": 2},
 }  # fmt: skip
 
 
