@@ -11,15 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cryosparc.auth import get_default_auth_config_path
-from interop.cryosparc_files import ARGUMENTS
+from interop.cryosparc_files import ARGUMENTS, LAYOUT, PASSTHROUGH
 from interop.cryosparc_stub import EMAIL, TOKEN, Stub
 
 from pickbias_cryosparc import live
 
 
-def result(name: str, file: str, count: int, passthrough: bool = False) -> dict[str, object]:
-    more = {"versions": [0], "metafiles": [file], "num_items": [count], "passthrough": passthrough}
-    return {"name": name, "dtype": name, **more}
+def described(root: Path, kind: str, slots: dict[str, str]) -> dict[str, object]:
+    """Return an output as a job's document has it."""
+    results = []
+    for slot, file in slots.items():
+        name, _, dtype = slot.partition(":")
+        more = {"versions": [0], "metafiles": [file], "num_items": [len(np.load(root / file))]}
+        results.append({"name": name, "dtype": dtype or name, **more, "passthrough": PASSTHROUGH in file})
+    return {"type": kind, "title": kind.capitalize(), "results": results}
 
 
 @contextmanager
@@ -30,16 +35,9 @@ def serve(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     get_default_auth_config_path.cache_clear()
     with Stub(root) as server:
-        n = len(np.load(root / "J2/extracted_particles.cs"))
-        file = "J2/extracted_particles.cs"
-        results = [result("blob", file, n), result("location", "J2/J2_passthrough_particles.cs", n, True)]
-        server.add_job(
-            "J2",
-            {
-                "particles": {"type": "particle", "title": "Extracted", "results": results},
-                "micrographs": {"type": "exposure", "title": "Micrographs", "results": []},
-            },
-        )
+        for uid, outputs in LAYOUT.items():
+            if (root / uid).exists():
+                server.add_job(uid, {name: described(root, *output) for name, output in outputs.items()})
         save_login(tmp_path, server.url)
         yield server
     get_default_auth_config_path.cache_clear()
@@ -52,15 +50,25 @@ def save_login(folder: Path, url: str, token: str = TOKEN) -> None:
     path.write_text(json.dumps(sessions).replace("T00Z", "T00:00:00Z"))
 
 
+def run(stub: Stub, job: str, source: str, *more: str) -> int:
+    """Run a job of the live door."""
+    return live.main([job, "--url", stub.url, "P3", "W1", source, *more])
+
+
 def outliers(stub: Stub, *more: str, source: str = "J2") -> int:
     return live.main(["outliers", "--url", stub.url, "P3", "W1", source, *ARGUMENTS, *more])
 
 
 def fault(stub: Stub, capsys: pytest.CaptureFixture[str], *more: str, source: str = "J2", code: int = 2) -> str:
+    """Return the one line of an outlier run that must fail; see :func:`fault_of`."""
+    return fault_of(stub, capsys, "outliers", source, *ARGUMENTS, *more, code=code)
+
+
+def fault_of(stub: Stub, capsys: pytest.CaptureFixture[str], job: str, source: str, *more: str, code: int = 2) -> str:
     """Return the one line of a run that must fail; when there is an external job, it failed with the same line."""
     capsys.readouterr()
     before = set(stub.jobs)
-    assert outliers(stub, *more, source=source) == code
+    assert run(stub, job, source, *more) == code
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1, lines
     line = lines[0].removeprefix("pickbias-cryosparc: ")

@@ -31,19 +31,10 @@ from cryosparc.models.job import Job
 from cryosparc.models.job_spec import InputSpec, OutputSpec
 from cryosparc.models.project import Project
 from cryosparc.models.user import User
+from interop.cryosparc_files import FIELDS
 
 EMAIL, PASSWORD, TOKEN = "ali@example.com", "open sesame", "token-0123456789"
 DATASET = "application/x-cryosparc-dataset"
-REQUIRED = {
-    "blob": [
-        ("blob/path", "O"),
-        ("blob/idx", "u4"),
-        ("blob/shape", "2u4"),
-        ("blob/psize_A", "f4"),
-        ("blob/sign", "f4"),
-        ("blob/import_sig", "u8"),
-    ]
-}
 NOW = "2026-01-01T00:00:00Z"
 
 
@@ -310,14 +301,17 @@ class Stub:
 
     def do_jobs_add_external_input(self, parts: list[str], query: dict[str, list[str]], body: bytes) -> Job:
         job = self._job(parts, "building", "running", "waiting")
-        job["spec"]["inputs"][parts[2]] = InputSpec.model_validate_json(body).model_dump() | {"connections": []}
+        spec = InputSpec.model_validate_json(body).model_dump()
+        self._refuse_unknown_slots(spec)
+        job["spec"]["inputs"][parts[2]] = spec | {"connections": []}
         return Job.model_validate(job)
 
     def do_jobs_connect(self, parts: list[str], query: dict[str, list[str]], body: bytes) -> Job:
         job, source, output = self._job(parts), query["source_job_uid"][0], query["source_output_name"][0]
         slots = {slot["name"]: slot for slot in job["spec"]["inputs"][parts[2]]["slots"]}
         given = self.jobs[source]["spec"]["outputs"][output]["results"]
-        missing = [n for n, s in slots.items() if s["required"] and n not in {r["name"] for r in given}]
+        there = {(r["name"], r["dtype"]) for r in given}
+        missing = [n for n, s in slots.items() if s["required"] and (n, s["dtype"]) not in there]
         if missing:
             raise AnswerError(422, f"{output} lacks {missing[0]}")
         results = [
@@ -330,12 +324,21 @@ class Stub:
 
     def do_jobs_add_external_output(self, parts: list[str], query: dict[str, list[str]], body: bytes) -> Job:
         job = self._job(parts, "building", "running", "waiting")
-        job["spec"]["outputs"][parts[2]] = OutputSpec.model_validate_json(body).model_dump() | {"results": []}
+        spec = OutputSpec.model_validate_json(body).model_dump()
+        self._refuse_unknown_slots(spec)
+        job["spec"]["outputs"][parts[2]] = spec | {"results": []}
         return Job.model_validate(job)
+
+    @staticmethod
+    def _refuse_unknown_slots(spec: dict[str, Any]) -> None:
+        for slot in spec["slots"]:
+            if (spec["type"], slot["dtype"]) not in FIELDS:
+                raise AnswerError(422, f"Unknown slot dtype {slot['dtype']} of {spec['type']}")
 
     def do_jobs_get_output_fields(self, parts: list[str], *request: Any) -> list[tuple[str, str]]:
         output = self._job(parts)["spec"]["outputs"][parts[2]]
-        return [field for slot in output["slots"] for field in REQUIRED[slot["name"]]]
+        fields = [(slot["name"], FIELDS[output["type"], slot["dtype"]]) for slot in output["slots"]]
+        return [(f"{name}/{field}", dtype) for name, found in fields for field, dtype in found]
 
     def do_jobs_mark_running(self, parts: list[str], query: dict[str, list[str]], body: bytes) -> Job:
         return self._marked(parts, query["status"][0], "building")

@@ -14,9 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 from cryosparc.dataset import CSDAT_FORMAT, Dataset
+from interop.cryosparc_files import FIELDS
 
 LICENSE, EMAIL, PASSWORD = "01234567-89ab-cdef-0123-456789abcdef", "ali@example.com", "it's \\ open"
-FIELDS = [("path", "O"), ("idx", "u4"), ("shape", "2u4"), ("psize_A", "f4"), ("sign", "f4"), ("import_sig", "u8")]
 
 
 class RpcError(Exception):
@@ -159,11 +159,15 @@ class Stub4:
         next(g for g in groups if g["name"] == target_input)["connections"].append((source_job_uid, source_output))
         return True
 
-    def rpc_add_external_job_output(self, name: str, slots: list[Any], passthrough: str, **more: Any) -> str:
-        doc = self._doc(more)
-        doc["output_result_groups"].append({"name": name, "type": more["type"], "passthrough": passthrough})
-        own = {"group_name": name, "name": "blob", "type": "particle.blob", "min_fields": FIELDS, "passthrough": False}
-        doc["output_results"].append(own | {"metafiles": [], "num_items": []})
+    def rpc_add_external_job_output(
+        self, name: str, slots: list[Any], passthrough: str | None = None, **more: Any
+    ) -> str:
+        doc, kind = self._doc(more), more["type"]
+        doc["output_result_groups"].append({"name": name, "type": kind, "passthrough": passthrough})
+        for slot in slots:
+            prefix, dtype = (slot, slot) if isinstance(slot, str) else (slot["prefix"], slot["dtype"])
+            own = {"group_name": name, "name": prefix, "type": f"{kind}.{dtype}", "passthrough": False}
+            doc["output_results"].append(own | {"min_fields": FIELDS[kind, dtype], "metafiles": [], "num_items": []})
         return name
 
     def rpc_run_external_job(self, project_uid: str, job_uid: str, status: str) -> None:
@@ -181,17 +185,23 @@ class Stub4:
         doc = self.jobs[uid]
         dataset = Dataset.load(io.BytesIO(body))
         there = {entry[0]: np.dtype((entry[1], tuple(entry[2]) if len(entry) > 2 else ())) for entry in dataset.descr()}
-        missing = [f for f, t in FIELDS if there.get(f"blob/{f}") != np.dtype(t)]
-        if missing:
-            return 422, json.dumps({"message": f"missing the following required fields: blob/{missing[0]}"}).encode()
+        own = [r for r in doc["output_results"] if r["group_name"] == name and not r["passthrough"]]
+        for r in own:
+            for f, t in r["min_fields"]:
+                if there.get(f"{r['name']}/{f}") != np.dtype(t):
+                    text = f"missing the following required fields: {r['name']}/{f}"
+                    return 422, json.dumps({"message": text}).encode()
         file = f"{uid}/{uid}_{name}.cs"
         dataset.save(str(self.root / file))
-        own = next(r for r in doc["output_results"] if r["group_name"] == name)
-        own |= {"metafiles": [file], "num_items": [len(dataset)]}
-        source, output = doc["input_slot_groups"][0]["connections"][0]
-        for r in self.jobs[source]["output_results"]:
-            if r["group_name"] == output and r["name"] != "blob":
-                doc["output_results"].append({**r, "group_name": name, "passthrough": True})
+        for r in own:
+            r |= {"metafiles": [file], "num_items": [len(dataset)]}
+        inherits = next(g["passthrough"] for g in doc["output_result_groups"] if g["name"] == name)
+        for group in doc["input_slot_groups"]:
+            if group["name"] == inherits:
+                source, output = group["connections"][0]
+                for r in self.jobs[source]["output_results"]:
+                    if r["group_name"] == output and r["name"] not in {o["name"] for o in own}:
+                        doc["output_results"].append({**r, "group_name": name, "passthrough": True})
         return 200, b"{}"
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 JOBS = {
     "outliers": "pickbias_cryosparc.live_outliers",
+    "softmodes": "pickbias_cryosparc.live_softmodes",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from napari_pickbias.errors import InputError
 from napari_pickbias.records.atomic import write_text
 from napari_pickbias.records.particles import CtfParameters, Particles, Poses
 from pickbias_cryosparc.group import Group, open_group, plain
-from pickbias_cryosparc.images import find_images, lazy_images, link_images
+from pickbias_cryosparc.images import ImageFiles, find_images, lazy_images, link_images
 from pickbias_cryosparc.poses import euler_from_rotation_vectors
 from pickbias_cryosparc.tables import Table, write_rows, write_table
 
@@ -52,6 +53,10 @@ class CryosparcSource:
     def __len__(self) -> int:
         return len(self.group)
 
+    def read_metadata(self, pixel_size_angstrom: float | None = None) -> Particles:
+        """Read as :meth:`read` does; that the stacks are not there is not worth a note."""
+        return self._read(pixel_size_angstrom, replace(find_images(self.group), tried=()))
+
     def read(self, pixel_size_angstrom: float | None = None) -> Particles:
         """Read what the science needs; images stay on disk.
 
@@ -61,8 +66,11 @@ class CryosparcSource:
 
         Raises ``InputError`` when a field is missing or holds no numbers.
         """
+        return self._read(pixel_size_angstrom, find_images(self.group))
+
+    def _read(self, pixel_size_angstrom: float | None, files: ImageFiles) -> Particles:
         group = self.group
-        images, notes = lazy_images(group, find_images(group))
+        images, notes = lazy_images(group, files)
         optics_group, names = _optics_groups(group)
         ctf, ctf_notes = _ctf(group)
         return Particles(
