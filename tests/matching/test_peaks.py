@@ -75,6 +75,42 @@ def test_all_rules_equal_their_plain_versions(seed: int, shape: tuple[int, int],
     assert found(scores, threshold, distance, "paper") == plain_paper(scores, threshold, round(distance))
 
 
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(
+    seed=st.integers(0, 10_000),
+    shape=st.tuples(st.integers(1, 7), st.integers(1, 9), st.integers(1, 9)),
+    distance=st.floats(0.0, 6.0),
+    levels=st.integers(2, 40),
+)
+def test_rules_in_three_dimensions_equal_their_plain_versions(
+    seed: int, shape: tuple[int, int, int], distance: float, levels: int
+) -> None:
+    scores = np.random.default_rng(seed).integers(0, levels, shape).astype(np.float32)
+    threshold = levels * 0.3
+    order = np.argsort(-scores.ravel(), kind="stable")
+    places = np.stack(np.unravel_index(order[scores.ravel()[order] >= threshold], shape), axis=1)
+    grid = np.stack(np.mgrid[: shape[0], : shape[1], : shape[2]], axis=-1)
+    highest = [scores[((grid - p) ** 2).sum(-1) <= distance**2].max() <= scores[tuple(p)] for p in places]
+    for rule, allowed in (("greedy", places), ("local_maximum", places[np.array(highest, bool)])):
+        expected: list[np.ndarray] = []
+        for p in allowed:
+            if all(((p - q) ** 2).sum() >= distance**2 for q in expected):
+                expected.append(p)
+        peaks = find_peaks(scores, np.zeros(shape, np.int32), threshold, distance, rule=rule, subpixel=False)  # type: ignore[arg-type]
+        assert [(p["z"], p["y"], p["x"]) for p in peaks] == [tuple(p) for p in expected]
+
+
+def test_a_blob_in_a_volume_is_found_between_voxels() -> None:
+    z, y, x = np.mgrid[:20, :22, :24]
+    scores = np.exp(-((z - 8.4) ** 2 + (y - 9.7) ** 2 + (x - 12.2) ** 2) / 40).astype(np.float32)
+    peaks = find_peaks(scores, np.full(scores.shape, 3, np.int16), 0.5, 5.0)
+    assert len(peaks) == 1
+    assert (peaks["z"][0], peaks["y"][0], peaks["x"][0]) == pytest.approx((8.4, 9.7, 12.2), abs=0.02)
+    assert peaks["template"][0] == 3
+    with pytest.raises(ValueError, match="is one of micrographs"):
+        find_peaks(scores, np.full(scores.shape, 3, np.int16), 0.5, 5.0, rule="paper")
+
+
 def test_minus_infinity_and_nan_are_never_peaks() -> None:
     scores = np.full((9, 9), -np.inf, np.float32)
     scores[4, 4], scores[2, 2] = 1.0, np.nan

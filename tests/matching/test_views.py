@@ -145,3 +145,8 @@ def test_faults_of_maps() -> None:
         TemplateBank.from_volume(np.zeros((4, 5, 5)), 1.0, 30.0)
     with pytest.raises(InputError, match=r"^map: is constant or not finite; give the map of a particle$"):
         TemplateBank.from_volume(np.zeros((12, 12, 12)), 1.0, 30.0)
+
+
+def test_a_tiny_map_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^map: has a side of 8 px; templates need at least 9$"):
+        TemplateBank.from_volume(np.arange(512.0).reshape(8, 8, 8), 4.0, 30.0)

@@ -136,6 +136,8 @@ class TemplateBank:
             raise InputError(f"--lowpass {lowpass:g} --highpass {highpass:g}: nothing is left between them; swap them")
         size = volume.shape[0]
         diameter_px = size - 3.0 if mask_diameter is None else mask_diameter / pixel_size
+        if size < 9:
+            raise InputError(f"map: has a side of {size} px; templates need at least 9")
         if not 6 <= diameter_px <= size:
             raise InputError(
                 f"--mask-diameter {mask_diameter:g}: is {diameter_px:.1f} px; it must lie between 6 px and the map's "

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import scipy.fft
@@ -24,8 +23,6 @@ Maps = tuple[NDArray[np.float32], NDArray[np.integer]]
 
 OUTSIDE = np.float32(-np.inf)
 """Score where the box leaves the micrograph."""
-TILE_BYTES = 256 << 20
-"""Tiles' spectra are kept from one block of templates to the next if all of them take no more than this."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +114,6 @@ def correlate(
     """
     count, starts, tile = len(bank.bank), bank.tiling.starts, bank.tiling.tile
     scratch = _Scratch(tile)
-    kept: list[NDArray[np.complex64]] | None = None
-    if len(starts) * math.prod(tile) * 8 <= TILE_BYTES:
-        kept = list(pool.map(partial(_tile_spectrum, sheet, tile), starts))
     # fewer tiles than threads: each tile's templates are shared out, into maps of their own
     shares = -(-workers // len(starts))
     for first, spectra in bank.blocks(pool):
@@ -134,7 +128,7 @@ def correlate(
             task: tuple[int, slice], first: int = first, spectra: list[NDArray[np.complex64]] = spectra
         ) -> Maps | None:
             number, part = task
-            spectrum = _tile_spectrum(sheet, tile, starts[number]) if kept is None else kept[number]
+            spectrum = _tile_spectrum(sheet, tile, starts[number])
             corner, shape = _place(sheet, bank, starts[number])
             own = None if part.start == 0 else (np.full(shape, OUTSIDE), np.full(shape, -1, maps[1].dtype))
             into, corner = (maps, corner) if own is None else (own, (0,) * len(shape))

@@ -16,12 +16,8 @@ from napari_pickbias.matching.deviation import MaskSpectrum, mask_spectrum
 from napari_pickbias.matching.engine import pair_spectrum
 from napari_pickbias.matching.tiles import Tiling, plan_tiles
 
-BLOCK_BYTES = {2: 16 << 20, 3: 512 << 20}
-"""Template spectra in work at once, by number of dimensions.
-
-In two they stay in the last-level cache while all tiles pass by; in three they cannot, and more of them save transforms
-of the tomogram's tiles.
-"""
+BLOCK_BYTES = {2: 64 << 20, 3: 512 << 20}
+"""Template spectra in work at once, by number of dimensions; a tile is transformed anew for each block of them."""
 
 
 class Templates(Protocol):
