@@ -133,3 +133,59 @@ def test_what_if_views_and_a_finished_run(project: Path, finished: Path) -> None
     assert not (project / "polar/particles_softmodes.star").exists()
     assert any("the views are polar:30" in text for text in results["warnings"])
     assert any("views are missing" in text for text in results["warnings"])
+
+
+def test_what_if_a_path_and_the_noise_of_half_maps(project: Path) -> None:
+    rng = np.random.default_rng(0)
+    volume = read_volume(project / "map.mrc").data
+    for half in (1, 2):
+        noisy = volume + 0.02 * rng.standard_normal(volume.shape).astype(np.float32)
+        write_mrc(project / f"run_half{half}_unfil.mrc", noisy, 4.0)
+    write_mrc(project / "other.mrc", np.roll(volume, 1, axis=0), 4.0)
+    options = ["--box", "10", "--noise", "run_half1_unfil.mrc", "--path-to", "other.mrc", "--path-steps", "3"]
+    run = softmodes(project, "more", *options, "--what-if", "--add-views", "tilt:30")
+    assert run.returncode == 0, run.stderr
+    assert "verdict: " in run.stdout
+    assert "what if: as many particles again, tilt:30: softest" in run.stdout
+    results = json.loads((project / "more/summary.json").read_text())["results"]
+    assert [row["what"] for row in results["what_if"]][:2] == ["the data", "as many particles again, tilt:30"]
+    assert any(row["what"] == "stage tilted by 30°" and row["small_box"] for row in results["what_if"])
+    assert len(results["path"]) == 3
+    assert results["difference"]["eigenvalue"] < results["difference"]["known_pose_eigenvalue"]
+    assert not any("13 times" in text for text in results["warnings"])
+    assert len((project / "more/what_if.csv").read_text().splitlines()) == 1 + len(results["what_if"])
+    assert len((project / "more/path.csv").read_text().splitlines()) == 4
+    page = (project / "more/report.html").read_text()
+    assert "What would help" in page
+    assert "Along the path to the other map" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--noise", "map.mrc"],
+            "--noise map.mrc: its name has no half1 or half2; give one of two unfiltered half maps",
+        ),
+        (["--noise", "lone_half1.mrc"], "--noise lone_half1.mrc: its other half, lone_half2.mrc, is not beside it"),
+        (["--noise", "particles.star"], "--noise particles.star: holds no noise spectra (rlnSigma2Noise); give "),
+        (["--noise", "loud"], "--noise loud: is neither a number above 0 nor a file"),
+        (["--views", "gone.star"], "gone.star: no such file; check the path"),
+        (["--path-to", "gone.mrc"], "gone.mrc"),
+    ],
+)
+def test_files_that_do_not_serve_are_refused_in_one_line(project: Path, options: list[str], message: str) -> None:
+    run = softmodes(project, "refused", *options)
+    assert run.returncode == 2
+    assert message in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (project / "refused").exists()
+
+
+def test_particles_whose_stacks_are_gone_are_enough(project: Path, tmp_path: Path) -> None:
+    write_star(tmp_path / "particles.star", random_angles())
+    (tmp_path / "stack.mrcs").unlink()
+    (tmp_path / "map.mrc").write_bytes((project / "map.mrc").read_bytes())
+    run = softmodes(tmp_path, "out", "--box", "10", "--modes", "1")
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "out/particles_softmodes.star").exists()
