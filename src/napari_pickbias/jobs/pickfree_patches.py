@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_pickbias.errors import InputError
 from napari_pickbias.imaging.ctf import ctf, electron_wavelength_angstrom
 from napari_pickbias.imaging.fourier import radial_frequency, shell_average
-from napari_pickbias.imaging.noise import phase_surrogate, welch_power
+from napari_pickbias.imaging.noise import gaussian_noise, phase_surrogate, tabulated_power, welch_power
 from napari_pickbias.jobs.pickfree_parameters import PickfreeParameters
 from napari_pickbias.jobs.progress import Checkpoints, Progress
 from napari_pickbias.records import CtfParameters, Micrographs
@@ -23,6 +23,8 @@ from napari_pickbias.records.atomic import write_fault
 Array32 = NDArray[np.float32]
 QUIET = (0.0, 0.5)
 """Quantiles of the variance of tiles whose spectrum counts as noise."""
+CALIBRATION_SHAPE = (512, 512)
+"""Of the noise by which the bias of the estimate is measured."""
 
 
 @dataclass(frozen=True)
@@ -197,16 +199,33 @@ def _noise_powers(
         yield Progress("noise", number, len(chosen))
         image = small_micrograph(micrographs, int(index), voxel, sign)
         pair = (image, surrogate_of(image, parameters.seed, int(index)))
-        shells.append([_quiet_power(picture, tile) for picture in pair])
+        rng = np.random.default_rng([parameters.seed, 40_000, int(index)])
+        shells.append([_quiet_power(picture, tile, rng) for picture in pair])
     found = np.median(shells, axis=0)
     return np.asarray(found / found[:, 1:].mean(axis=1, keepdims=True))
 
 
-def _quiet_power(image: Array32, tile: int) -> NDArray[np.float64]:
+def _quiet_power(image: Array32, tile: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the radial noise power from the quieter tiles, mean 1, freed of what that choice and the window do to it.
+
+    The estimate of noise drawn with the estimated power tells the bias; two rounds leave less than a per cent or two.
+    """
+    frequency = np.arange(tile // 2 + 1) / tile
+    seen = _quiet_shells(image, tile)
+    power = seen
+    for _ in range(2):
+        noise = gaussian_noise(1, CALIBRATION_SHAPE, rng, power=tabulated_power(frequency, power), grid_factor=1)[0]
+        power = power * seen / _quiet_shells(noise, tile)
+        power /= power[1:].mean()
+    return power
+
+
+def _quiet_shells(image: Array32, tile: int) -> NDArray[np.float64]:
     side = min(tile, *image.shape)
     power = shell_average(welch_power(image, side, median=True, variance_range=QUIET), (side, side))
     power[0] = power[1]
-    return np.interp(np.arange(tile // 2 + 1) / tile, np.arange(len(power)) / side, power)
+    found = np.interp(np.arange(tile // 2 + 1) / tile, np.arange(len(power)) / side, power)
+    return np.asarray(found / found[1:].mean())
 
 
 def whitening_filter(shape: tuple[int, int], power: NDArray[np.float64]) -> Array32:
