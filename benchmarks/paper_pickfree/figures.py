@@ -86,8 +86,8 @@ def draw_sections(runs: Runs) -> Figure:
 def table(runs: Runs) -> str:
     """Return the runs as Markdown, means and standard deviations over seeds."""
     lines = [
-        "| case | patches / particles | SNR | seeds | shell of FSC 0.5, start → end | FSC of the last three shells at the "
-        "end | log-likelihood a patch | empty (true) | s |",
+        "| case | patches / particles | SNR | seeds | shell of FSC 0.5, start → end | FSC of the last three "
+        "shells at the end | log-likelihood a patch | empty (true) | s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, records in runs.items():

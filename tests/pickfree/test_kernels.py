@@ -13,7 +13,15 @@ from napari_pickbias.imaging.phantoms import blob_volume, phantom
 from napari_pickbias.imaging.projection import backproject, project
 from napari_pickbias.imaging.rotations import angular_distance_deg, random_rotations
 from napari_pickbias.imaging.volumes import soft_ball
-from napari_pickbias.pickfree.chain import Options, Stage, first_state, iterate, junk_ratio, make_model
+from napari_pickbias.pickfree.chain import (
+    Options,
+    Stage,
+    concentration,
+    first_state,
+    iterate,
+    junk_ratio,
+    make_model,
+)
 from napari_pickbias.pickfree.dense import expectation_dense
 from napari_pickbias.pickfree.expectation import CHUNK, batches, cell_shares, expectation
 from napari_pickbias.pickfree.maximisation import Normal, own_prior, pixel_weights, shell_power, solve_map
@@ -347,3 +355,11 @@ def test_full_batches_never_lower_the_likelihood(volume: np.ndarray, patches: np
         found.append(record.log_likelihood)
     assert np.diff(found).min() > -0.005
     assert found[-1] > found[0] + 0.05
+
+
+def test_concentration_tells_few_patches_from_many() -> None:
+    many = np.concatenate([np.full(80, 10.0), np.full(120, -0.3)])
+    few = np.concatenate([[500.0, 300.0], np.full(198, 0.1)])
+    assert concentration(many) == pytest.approx(2 / 80)
+    assert concentration(few) > 0.9
+    assert concentration(np.full(10, -1.0)) == 0.0

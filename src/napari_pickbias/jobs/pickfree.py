@@ -48,6 +48,8 @@ STANDARD_ERRORS = 3.0
 """By how many standard errors the likelihood must exceed the null's."""
 LEAST_GAIN = 1e-3
 """And by how much per patch, at least: the search's own approximations are about this large."""
+MOST_CONCENTRATED = 0.4
+"""Share of the likelihood in a hundredth of the patches from which on a warning is given."""
 PICKED_PATCHES = 2500
 """Patches' worth of surrogates that template picking is tried on."""
 PICKING_ITERATIONS = 6
@@ -385,6 +387,11 @@ def _warnings(parameters: PickfreeParameters, evidence: bool, chains: dict[str, 
             last.log_likelihood
         ):
             notes.append("the likelihood still rises: give more --iterations")
+    if evidence and last.concentration > MOST_CONCENTRATED:
+        notes.append(
+            f"a hundredth of the patches holds {last.concentration:.0%} of the likelihood: that is contamination or "
+            "edges rather than particles, and evidence of nothing; leave such micrographs out, or try --junk"
+        )
     if snr >= 16:
         notes.append("the start's scale is at the end of what was tried; give --snr")
     return notes

@@ -90,8 +90,8 @@ def headline(result: PickfreeResult) -> str:
     if pixels is not None:
         reach = f"the half maps agree to {pixels * result.voxel_size_angstrom:.3g} Å"
     return (
-        f"The micrographs hold the particle: {gain:+.3f} log-likelihood per patch, {result.standard_errors:.0f} "
-        f"standard errors above the null; {reach}."
+        f"The map explains the micrographs better than noise does: {gain:+.3f} log-likelihood per patch, "
+        f"{result.standard_errors:.0f} standard errors above the null; {reach}."
     )
 
 

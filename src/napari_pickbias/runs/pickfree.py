@@ -168,6 +168,7 @@ def _write_tables(result: PickfreeResult, path: Path) -> dict[str, Path]:
             "norm_ratio": record.norm / result.start_norm,
             "patches": record.patches,
             "cells_refined_per_patch": record.refined,
+            "best_hundredth": record.concentration,
         }
         for name, chain in result.chains.items()
         for record in chain.records
