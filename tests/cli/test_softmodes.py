@@ -172,6 +172,7 @@ def test_what_if_a_path_and_the_noise_of_half_maps(project: Path) -> None:
         (["--noise", "loud"], "--noise loud: is neither a number above 0 nor a file"),
         (["--views", "gone.star"], "gone.star: no such file; check the path"),
         (["--path-to", "gone.mrc"], "gone.mrc"),
+        (["--other-particles", "particles.star"], "--other-particles: there is no other map; give it with --path-to"),
     ],
 )
 def test_files_that_do_not_serve_are_refused_in_one_line(project: Path, options: list[str], message: str) -> None:

@@ -292,6 +292,25 @@ def test_heterogeneity_made_by_splitting_views_is_named() -> None:
         solve_inputs({}, path=(Volume(np.ones((8, 8, 8), np.float32), 4.0),))
 
 
+def test_two_maps_of_data_split_by_view_are_one() -> None:
+    """Each map has a soft mode of its own views added; one map would do for both sets, unless views are even."""
+    sets = [particles(48, random_euler(48, np.random.default_rng(3), Views("polar", 30.0)))]
+    sets.append(particles(48, random_euler(48, np.random.default_rng(4), Views("equatorial", 10.0))))
+    maps = []
+    for data in sets:
+        mode = solve(data=data).found.modes[0]
+        maps.append(Volume((MAP.data + 0.05 * np.linalg.norm(MAP.data) * mode / np.linalg.norm(mode)), 4.0))
+    result = solve_inputs({}, volume=maps[0], particles=sets[0], path=(maps[1],), other=sets[1])
+    assert result.difference is not None
+    assert result.difference.joint_share is not None
+    assert result.difference.joint_share < 0.1
+    assert result.verdict.code == "spurious_difference"
+    assert "one map in between explains both sets" in result.verdict.text
+    even = [particles(48, random_euler(48, np.random.default_rng(seed))) for seed in (5, 6)]
+    result = solve_inputs({}, volume=maps[0], particles=even[0], path=(maps[1],), other=even[1])
+    assert result.verdict.code != "spurious_difference"
+
+
 class Kept(dict[str, Any]):
     """Pieces in memory; stops the job after so many were saved."""
 

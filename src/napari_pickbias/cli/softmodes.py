@@ -23,6 +23,11 @@ from napari_pickbias.runs.cores import allowed_cores
     metavar="FILE",
     help="Another map in the same frame: what the images tell along the path to it. Several make a path of frames.",
 )
+@click.option(
+    "--other-particles",
+    metavar="FILE",
+    help="Particles of the map of --path-to: would one map explain both sets, or are there two?",
+)
 @click.option("--no-shifts", is_flag=True, help="Shifts of particles are known.")
 @run_options
 @model_options(SoftmodesParameters, skip=("shifts",))
@@ -31,6 +36,7 @@ def command(
     particles: str,
     mask_path: str | None,
     path_to: tuple[str, ...],
+    other_particles: str | None,
     no_shifts: bool,
     out: str,
     threads: int | None,
@@ -54,8 +60,9 @@ def command(
 
     source = open_particles(particles)
     job = run_softmodes(
-        map_path, source, parameters, out, mask_path=mask_path, path_to=path_to, overwrite=overwrite, resume=resume
-    )
+        map_path, source, parameters, out, mask_path=mask_path, path_to=path_to, other_particles=other_particles,
+        overwrite=overwrite, resume=resume,
+    )  # fmt: skip
     with threadpool_limits(limits=threads or allowed_cores()):
         run = drive(job, quiet=quiet)
     if quiet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from napari_pickbias.jobs.softmodes_whatif import (
 from napari_pickbias.records import Particles, Volume
 from napari_pickbias.softmodes import SoftModes, soft_modes
 from napari_pickbias.softmodes.coverage import Coverage, coverage
+from napari_pickbias.softmodes.hessian import Hessian
+from napari_pickbias.softmodes.joint import Joint, joint_information
 from napari_pickbias.softmodes.metric import riesz_metric
 from napari_pickbias.softmodes.modes import information_along
 from napari_pickbias.softmodes.path import PathPoint, linear_path, path_information
@@ -142,7 +144,7 @@ def softmodes_job(
         tried = yield from advice(problem, parameters, kept)
         warnings.append(f"what if: {best_advice(tried)}")
     error = _binning_error(problem, parameters, found)
-    path, difference = yield from _walk(problem, parameters, found, maps)
+    path, difference = yield from _walk(inputs, problem, parameters, found, maps)
     views = coverage(problem.rotations, problem.size, problem.weights, problem.symmetry)
     warnings += warnings_of(found, error)
     verdict = judge(found, views, difference)
@@ -193,6 +195,32 @@ def _binning_error(problem: Problem, parameters: SoftmodesParameters, found: Sof
     return np.asarray(np.abs(free / np.maximum(found.eigenvalues, 1e-300) - 1))
 
 
+def _joint(
+    inputs: SoftmodesInputs, problem: Problem, parameters: SoftmodesParameters, maps: NDArray[np.float64]
+) -> Joint:
+    """Ask whether one map would explain this map's particles and the other map's."""
+    assert inputs.other is not None
+    plain = parameters.model_copy(update={"views": None, "particles_count": None})
+    other = prepare(replace(inputs, particles=inputs.other, noise=None, half_maps=None), plain, [])
+    hessians = []
+    for one, volume in ((problem, maps[0]), (other, maps[-1])):
+        filters = one.filters()
+        if one is other and problem.noise is not None:
+            # the same noise: that of the first set's first group
+            factors = problem.noise.factors[:1]
+            filters = np.broadcast_to(factors, (len(one.rotations), *factors.shape[1:])) * (
+                1.0 if filters is None else filters
+            )
+        views = make_views(one.rotations, one.size, ctf=filters, weights=one.weights)
+        hessians.append(
+            Hessian(
+                np.where(problem.support, volume, 0), views, problem.support, images=float(one.weights.sum()),
+                shifts=parameters.shifts, contrast=parameters.contrast, dense=False,
+            )
+        )  # fmt: skip
+    return joint_information(hessians[0], hessians[1], (maps[-1] - maps[0])[problem.support])
+
+
 def _path_maps(
     inputs: SoftmodesInputs, problem: Problem, parameters: SoftmodesParameters
 ) -> NDArray[np.float64] | None:
@@ -208,7 +236,11 @@ def _path_maps(
 
 
 def _walk(
-    problem: Problem, parameters: SoftmodesParameters, found: SoftModes, maps: NDArray[np.float64] | None
+    inputs: SoftmodesInputs,
+    problem: Problem,
+    parameters: SoftmodesParameters,
+    found: SoftModes,
+    maps: NDArray[np.float64] | None,
 ) -> Generator[Progress, None, tuple[list[PathPoint], Difference | None]]:
     if maps is None:
         return [], None
@@ -229,9 +261,14 @@ def _walk(
     )  # fmt: skip
     norm = float(step @ weighted)
     parts = np.array([mode[problem.support] @ weighted for mode in found.modes])
+    joint = None
+    if inputs.other is not None:
+        yield Progress("path", len(maps), len(maps) + 1, "one map for both sets of particles")
+        joint = _joint(inputs, problem, parameters, maps)
     loss = 0.5 * images * norm * np.array([free[0], known[0]]) / problem.variance
     energy = (found.amplitudes[0] / found.amplitude_fraction[0]) ** 2
     return points, Difference(
         float(free[0]), float(known[0]), float((parts**2).sum() / norm), float(np.sqrt(norm / energy)),
-        float(loss[0]), float(loss[1]),
+        float(loss[0]), float(loss[1]), None if joint is None else joint.share,
+        None if joint is None else 0.5 * joint.value / problem.variance,
     )  # fmt: skip

@@ -47,6 +47,8 @@ class SoftmodesInputs:
         Whose poses stand in for ``--views FILE`` and ``--add-views FILE``.
     path : tuple of Volume
         Maps that a path from the map goes through.
+    other : Particles or None
+        Those that the last map of the path was made from.
     """
 
     volume: Volume
@@ -57,6 +59,7 @@ class SoftmodesInputs:
     views: Particles | None = None
     add_views: Particles | None = None
     path: tuple[Volume, ...] = field(default=())
+    other: Particles | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ SOFT = 0.2
 """Softest eigenvalue up to which a map counts as soft: uniform views of eight molecules at CTF 1 gave 0.26 to 0.41."""
 COUPLED = 0.35
 """Share of the information that free poses leave, up to which a mode counts as hidden by them."""
+HIDDEN = 0.1
+"""Share of an ideal information up to which one map explains two sets of images about as well as two maps."""
 BINNING = 0.2
 """Relative error by binning above which more views are advised."""
 
@@ -46,9 +48,17 @@ class Difference(NamedTuple):
     known_pose_loss: float
     """The same, poses held."""
 
+    joint_share: float | None = None
+    """What tells the two maps apart if one map may explain both sets, of what ideal sets would; None without both."""
+
+    joint_loss: float | None = None
+    """Log-likelihood by which two maps beat the one map that suits both sets best, to second order."""
+
     @property
     def hidden(self) -> bool:
-        """True where free poses take most of what tells the two maps apart, or the views do not see it."""
+        """True where one map would do for both sets of images; by one set alone, where its free poses hide most."""
+        if self.joint_share is not None:
+            return self.joint_share < HIDDEN
         return self.eigenvalue < COUPLED * self.known_pose_eigenvalue or self.known_pose_eigenvalue < SOFT
 
 
@@ -68,6 +78,13 @@ def judge(found: SoftModes, views: Coverage, difference: Difference | None) -> V
     """
     softest, known = float(found.eigenvalues[0]), float(found.known_pose_eigenvalues[0])
     axis = "(" + ", ".join(f"{value:.2f}" for value in views.axis) + ")"
+    if difference is not None and difference.hidden and difference.joint_share is not None:
+        return Verdict(
+            "spurious_difference",
+            f"the two maps differ by {difference.size:.0%}, but one map in between explains both sets of particles "
+            f"almost as well: only {difference.joint_share:.1%} of what ideal sets would tell them apart is there; "
+            "splitting the data of one molecule by view makes such pairs, so refine the two sets together",
+        )
     if difference is not None and difference.hidden:
         return Verdict(
             "spurious_difference",

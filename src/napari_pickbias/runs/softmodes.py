@@ -45,6 +45,7 @@ def run_softmodes(
     *,
     mask_path: str | Path | None = None,
     path_to: Sequence[str | Path] = (),
+    other_particles: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
     shared: bool = False,
@@ -69,6 +70,8 @@ def run_softmodes(
         Mask of the map's box.
     path_to : sequence of str or Path
         Maps that a path from the map goes through.
+    other_particles : str or Path, optional
+        Particles that the last map of the path was made from.
     report_name : str
         Stem of the PDF report.
 
@@ -78,7 +81,7 @@ def run_softmodes(
         Everything the user can mend.
     """
     start = time.perf_counter()
-    data, files_read = read_inputs(map_path, source, parameters, mask_path, path_to)
+    data, files_read = read_inputs(map_path, source, parameters, mask_path, path_to, other_particles)
     inputs = describe_inputs(files_read)
     chosen = parameters.model_dump()
     with claim(out, TOOL, chosen, inputs, overwrite=overwrite, resume=resume, shared=shared) as directory:

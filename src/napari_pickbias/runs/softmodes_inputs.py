@@ -23,6 +23,7 @@ def read_inputs(
     parameters: SoftmodesParameters,
     mask_path: str | Path | None = None,
     path_to: Sequence[str | Path] = (),
+    other_particles: str | Path | None = None,
 ) -> tuple[SoftmodesInputs, list[Path]]:
     """Read all files of a run; return the records, and the files.
 
@@ -48,9 +49,15 @@ def read_inputs(
         if text is not None and text.lower().endswith(_POSE_SUFFIXES):
             files.append(Path(text))
             others[name] = read_poses(open_particles(text), parameters.pixel_size)
+    other = None
+    if other_particles is not None:
+        if not path_to:
+            raise InputError("--other-particles: there is no other map; give it with --path-to")
+        files.append(Path(other_particles))
+        other = read_poses(open_particles(other_particles), parameters.pixel_size)
     inputs = SoftmodesInputs(
         volume, read_poses(source, parameters.pixel_size), mask, noise, halves, others["views"], others["add_views"],
-        tuple(beside(path) for path in path_to),
+        tuple(beside(path) for path in path_to), other,
     )  # fmt: skip
     return inputs, files
 
