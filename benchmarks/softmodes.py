@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--kind", default="uniform", help="uniform, polar:DEG or equatorial:DEG")
     parser.add_argument("--solver", choices=("lobpcg", "lanczos", "dense"), default="lobpcg")
     parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--transforms", action="store_true", help="keep no matrix of couplings")
     chosen = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -45,7 +46,7 @@ def main() -> None:
     views = make_views(random_rotations(chosen.views, rng, parse_views(chosen.kind)), chosen.box)
     start = time.perf_counter()
     dense = False if chosen.transforms else None
-    hessian = Hessian(volume, views, support, images=chosen.views, dense=dense)
+    hessian = Hessian(volume, views, support, images=chosen.views, dense=dense, threads=chosen.threads)
     setup = time.perf_counter()
     hessian(rng.standard_normal((int(support.sum()), 8)))
     product = time.perf_counter()

@@ -95,3 +95,15 @@ def test_eigenvalues_by_views(
     if not coupled:
         # Poses do not help a mode that views do not see: the two values agree.
         assert left > 0.9
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_threads_do_not_change_a_bit(dense: bool) -> None:
+    size = 10
+    support = soft_ball(size, 4) >= 0.5
+    volume = blob_volume(phantom(2.7), size).astype(np.float64) * support
+    views = make_views(random_rotations(20, np.random.default_rng(0)), size)
+    vectors = np.random.default_rng(1).standard_normal((int(support.sum()), 3))
+    one, two = (Hessian(volume, views, support, images=20, dense=dense, threads=threads) for threads in (1, 3))
+    np.testing.assert_array_equal(one(vectors), two(vectors))
+    np.testing.assert_array_equal(one.metric(vectors), two.metric(vectors))

@@ -56,7 +56,7 @@ def run(call: Call, parameters: SoftmodesParameters) -> Generator[Progress, None
     with threadpool_limits(limits=call.threads):
         finished = yield from run_softmodes(
             call.inputs["in_3dref"], source, parameters, call.directory, mask_path=call.inputs.get("in_mask"),
-            shared=True, report_name="logfile",
+            threads=call.threads, shared=True, report_name="logfile",
         )  # fmt: skip
     files = {name: call.directory / name for name in OUTPUTS}
     kinds = {"uncertainty.mrc": "map", "particles_softmodes.star": "particles", "logfile.pdf": "log"}

@@ -61,7 +61,7 @@ def command(
     source = open_particles(particles)
     job = run_softmodes(
         map_path, source, parameters, out, mask_path=mask_path, path_to=path_to, other_particles=other_particles,
-        overwrite=overwrite, resume=resume,
+        threads=threads or allowed_cores(), overwrite=overwrite, resume=resume,
     )  # fmt: skip
     with threadpool_limits(limits=threads or allowed_cores()):
         run = drive(job, quiet=quiet)

@@ -107,6 +107,7 @@ def softmodes_job(
     parameters: SoftmodesParameters,
     mask: Volume | None = None,
     checkpoints: Checkpoints | None = None,
+    threads: int = 1,
 ) -> Generator[Progress, None, SoftmodesResult]:
     """Find the soft modes of a map; yields :class:`Progress`, returns a :class:`SoftmodesResult`.
 
@@ -121,6 +122,8 @@ def softmodes_job(
         Of the map's shape; 0.5 and above is the support.
     checkpoints : Checkpoints or None
         Where finished pieces are kept, to go on from with the same result.
+    threads : int
+        Results do not depend on it.
 
     Raises
     ------
@@ -133,7 +136,7 @@ def softmodes_job(
     inputs, kept = volume, NoCheckpoints() if checkpoints is None else checkpoints
     warnings = list(inputs.particles.notes)
     yield Progress("prepare", 0, 1)
-    problem = prepare(inputs, parameters, warnings)
+    problem = prepare(inputs, parameters, warnings, threads)
     wanted = wanted_scenarios(inputs, problem, parameters)
     maps = _path_maps(inputs, problem, parameters)
     yield Progress("solve", 0, 1)
@@ -172,6 +175,7 @@ def _solve(problem: Problem, parameters: SoftmodesParameters, kept: Checkpoints)
         modes=parameters.modes, noise_variance=problem.variance, rng=np.random.default_rng(parameters.seed),
         iterations=parameters.iterations, shifts=parameters.shifts, contrast=parameters.contrast,
         symmetry=problem.symmetry, coarsest_px=problem.coarsest_px(parameters), restart=restart, on_round=keep,
+        threads=problem.threads,
     )  # fmt: skip
     kept.save("modes", dict(found.__dict__))
     return found

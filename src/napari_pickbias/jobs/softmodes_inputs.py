@@ -82,6 +82,7 @@ class Problem:
     symmetry: NDArray[np.float64]
     all_rotations: NDArray[np.float64]
     """``(particles, 3, 3)``"""
+    threads: int = 1
 
     @property
     def size(self) -> int:
@@ -106,7 +107,7 @@ class Problem:
         return factors if transfer is None else np.asarray(transfer * factors)
 
 
-def prepare(inputs: SoftmodesInputs, parameters: SoftmodesParameters, notes: list[str]) -> Problem:
+def prepare(inputs: SoftmodesInputs, parameters: SoftmodesParameters, notes: list[str], threads: int = 1) -> Problem:
     """Check the inputs and bring them into the working box; ``notes`` gathers warnings.
 
     Raises
@@ -144,7 +145,7 @@ def prepare(inputs: SoftmodesInputs, parameters: SoftmodesParameters, notes: lis
     problem = Problem(
         working, support, voxel, bins, rotations[bins.rows],
         None if transfer is None else transfer.take(row[bins.rows]), group, None, 1.0, weights,
-        _symmetry(parameters.symmetry), rotations,
+        _symmetry(parameters.symmetry), rotations, threads,
     )  # fmt: skip
     noise, variance = _noise(inputs, parameters, problem, notes)
     return Problem(**{**problem.__dict__, "noise": noise, "variance": variance})

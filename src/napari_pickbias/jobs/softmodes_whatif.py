@@ -92,7 +92,7 @@ def explicit_scenarios(
     rows: list[Scenario] = []
     if parameters.views is not None and inputs.particles.poses is not None:
         plain = parameters.model_copy(update={"views": None, "particles_count": None})
-        own = prepare(inputs, plain, [])
+        own = prepare(inputs, plain, [], problem.threads)
         yield Progress("what if", 0, 1, "the data as they are")
         kept = _kept(checkpoints, "own")
         base = kept or solve(own, plain, own.rotations, own.filters(), own.weights)
@@ -204,7 +204,7 @@ def solve(
         problem.working, rotations, filters, weights, mask=problem.support, modes=modes or parameters.modes,
         noise_variance=problem.variance, rng=np.random.default_rng(parameters.seed), iterations=parameters.iterations,
         shifts=parameters.shifts, contrast=parameters.contrast, symmetry=problem.symmetry,
-        coarsest_px=problem.coarsest_px(parameters),
+        coarsest_px=problem.coarsest_px(parameters), threads=problem.threads,
     )  # fmt: skip
 
 

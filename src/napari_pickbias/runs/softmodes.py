@@ -46,6 +46,7 @@ def run_softmodes(
     mask_path: str | Path | None = None,
     path_to: Sequence[str | Path] = (),
     other_particles: str | Path | None = None,
+    threads: int = 1,
     overwrite: bool = False,
     resume: bool = False,
     shared: bool = False,
@@ -72,6 +73,8 @@ def run_softmodes(
         Maps that a path from the map goes through.
     other_particles : str or Path, optional
         Particles that the last map of the path was made from.
+    threads : int
+        Vectors or views worked at at a time.
     report_name : str
         Stem of the PDF report.
 
@@ -91,7 +94,7 @@ def run_softmodes(
             files = {"html": path / "report.html", "pdf": path / f"{report_name}.pdf"}
             return SoftmodesRun(path, files, read_summary(path / "summary.json"), None)
         with run_log(path / "pickbias.log", TOOL, chosen) as log:
-            result = yield from softmodes_job(data, None, parameters, checkpoints=directory)
+            result = yield from softmodes_job(data, None, parameters, checkpoints=directory, threads=threads)
             seconds = {"solve": time.perf_counter() - start}
             for text in result.warnings:
                 log.warning(text)

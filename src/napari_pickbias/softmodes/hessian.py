@@ -15,7 +15,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from napari_pickbias.imaging.fourier import Floats
-from napari_pickbias.softmodes.metric import Convolution, corner_symbol, riesz_metric
+from napari_pickbias.softmodes.metric import Convolution, corner_symbol, for_each, riesz_metric
 from napari_pickbias.softmodes.views import (
     Tangents,
     Views,
@@ -28,8 +28,9 @@ from napari_pickbias.softmodes.views import (
     spread,
 )
 
-MOST_DENSE_BYTES = 450_000_000
-"""Up to this size the couplings of map and poses are kept as a matrix, which is faster than transforms."""
+MOST_DENSE_BYTES = 1_100_000_000
+"""Up to this size the couplings of map and poses are kept as a matrix, which is faster than transforms: 1024 views with
+five unknowns at box 48."""
 
 
 class Hessian:
@@ -53,6 +54,8 @@ class Hessian:
         Keep couplings as a matrix; None decides by :data:`MOST_DENSE_BYTES`.
     coarsest_px : float or None
         Wavelengths above this count as known, as those beyond Nyquist do; None leaves them to the images.
+    threads : int
+        Columns, or views, worked at at a time; results do not depend on it.
 
     Attributes
     ----------
@@ -73,14 +76,15 @@ class Hessian:
         contrast: bool = False,
         dense: bool | None = None,
         coarsest_px: float | None = None,
+        threads: int = 1,
     ) -> None:
         self.volume, self.views, self.support, self.images = np.asarray(volume, np.float64), views, support, images
-        self.shifts, self.contrast = shifts, contrast
+        self.shifts, self.contrast, self.threads = shifts, contrast, threads
         self.slices, raw = slices_and_tangents(self.volume, views, shifts=shifts, contrast=contrast)
         self.tangents: Tangents = orthonormal_tangents(raw)
-        self.metric = riesz_metric(support)
+        self.metric = riesz_metric(support, threads)
         symbol = normal_symbol(views) + images * corner_symbol(views.size, coarsest_px)
-        self._known = Convolution(symbol, support)
+        self._known = Convolution(symbol, support, threads)
         count, unknowns = raw.shape[:2]
         size = 4 * int(support.sum()) * count * unknowns
         self._couplings = self._coupling_matrix() if (size <= MOST_DENSE_BYTES if dense is None else dense) else None
@@ -95,8 +99,13 @@ class Hessian:
         if self._couplings is not None:
             explained = self._couplings @ (self._couplings.T @ columns.astype(self._couplings.dtype))
         else:
-            parts = self.components(columns)
-            explained = self._back(np.einsum("kjq,jqp->kjp", parts, self.tangents.basis))
+            explained = np.empty_like(columns)
+
+            def explain(index: int) -> None:
+                part = self.components(columns[:, index])
+                explained[:, index] = self._back(np.einsum("kjq,jqp->kjp", part, self.tangents.basis))[:, 0]
+
+            for_each(explain, columns.shape[1], self.threads)
         return (self._known(columns) - explained).reshape(np.shape(vectors))
 
     def embed(self, vectors: Floats) -> NDArray[np.float64]:
@@ -135,10 +144,13 @@ class Hessian:
         count, unknowns, _ = self.tangents.basis.shape
         matrix = np.empty((count * unknowns, int(self.support.sum())), np.float32)
         points = self.views.points
-        for view in range(count):
+
+        def fill(view: int) -> None:
             values = (self.tangents.basis[view] * self.views.filters[view]).astype(np.complex64)
             volumes = spread(values, points[:, view], self.views.size)
             matrix[view * unknowns : (view + 1) * unknowns] = volumes[:, self.support]
+
+        for_each(fill, count, self.threads)
         return matrix.T
 
 

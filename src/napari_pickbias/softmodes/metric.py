@@ -7,6 +7,8 @@ information ``J`` in every direction, and ``v W v`` is the mean energy of a volu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -28,19 +30,36 @@ class Convolution(NamedTuple):
     support: NDArray[np.bool_]
     """``(n, n, n)``"""
 
+    threads: int = 1
+    """Columns done at a time; the result does not depend on it."""
+
     def __call__(self, vectors: Floats) -> NDArray[np.float64]:
         """Convolve ``(N,)`` or ``(N, k)`` vectors."""
         columns = np.asarray(vectors, np.float64).reshape(len(vectors), -1)
         size = self.support.shape[0]
         result = np.empty(columns.shape)
-        for index, column in enumerate(columns.T):
+
+        def convolve(index: int) -> None:
             padded = np.zeros((2 * size,) * 3)
-            padded[:size, :size, :size][self.support] = column
+            padded[:size, :size, :size][self.support] = columns[:, index]
             spectrum = scipy.fft.rfftn(padded, workers=1, overwrite_x=True)
             spectrum *= self.symbol
             full = scipy.fft.irfftn(spectrum, s=(2 * size,) * 3, workers=1, overwrite_x=True)
             result[:, index] = full[:size, :size, :size][self.support]
+
+        for_each(convolve, columns.shape[1], self.threads)
         return result.reshape(vectors.shape)
+
+
+def for_each(work: Callable[[int], None], count: int, threads: int) -> None:
+    """Call ``work(0)`` to ``work(count - 1)``, ``threads`` at a time; each writes its own part of a result."""
+    if threads <= 1 or count <= 1:
+        for index in range(count):
+            work(index)
+        return
+    with ThreadPoolExecutor(min(threads, count)) as pool:
+        for _ in pool.map(work, range(count)):
+            pass
 
 
 def riesz_symbol(size: int) -> NDArray[np.float64]:
@@ -50,14 +69,14 @@ def riesz_symbol(size: int) -> NDArray[np.float64]:
     return np.asarray(0.5 / radius)
 
 
-def riesz_metric(support: NDArray[np.bool_]) -> Convolution:
+def riesz_metric(support: NDArray[np.bool_], threads: int = 1) -> Convolution:
     """Return the metric ``W`` of the volumes on ``support``, ``(n, n, n)``."""
-    return Convolution(riesz_symbol(support.shape[0]), support)
+    return Convolution(riesz_symbol(support.shape[0]), support, threads)
 
 
-def riesz_inverse(support: NDArray[np.bool_]) -> Convolution:
+def riesz_inverse(support: NDArray[np.bool_], threads: int = 1) -> Convolution:
     """Return the filter ``2 |k|``: the inverse of ``W`` but for the support, hence a preconditioner."""
-    return Convolution(1 / riesz_symbol(support.shape[0]), support)
+    return Convolution(1 / riesz_symbol(support.shape[0]), support, threads)
 
 
 def corner_symbol(size: int, coarsest_px: float | None = None) -> NDArray[np.float64]:

@@ -104,6 +104,7 @@ def soft_modes(
     iterations: int = 60,
     symmetry: Floats | None = None,
     coarsest_px: float | None = None,
+    threads: int = 1,
     on_step: Callable[[], None] | None = None,
     restart: Restart | None = None,
     on_round: Callable[[Restart], None] | None = None,
@@ -138,6 +139,8 @@ def soft_modes(
         as a refinement with imposed symmetry would allow. None is no symmetry.
     coarsest_px : float or None
         Wavelengths in voxels above which changes count as known: the lowest frequencies, which the CTF hides.
+    threads : int
+        Vectors, or views, worked at at a time; results do not depend on it.
     tolerance, iterations, on_step, restart, on_round
         As for :func:`~napari_pickbias.softmodes.solver.softest`.
 
@@ -159,7 +162,10 @@ def soft_modes(
     rng = rng or np.random.default_rng(0)
     images = float(len(rotations) if weights is None else np.sum(weights))
     views = make_views(rotations, size, ctf=ctf, weights=weights)
-    hessian = Hessian(inside, views, support, images=images, shifts=shifts, contrast=contrast, coarsest_px=coarsest_px)
+    hessian = Hessian(
+        inside, views, support, images=images, shifts=shifts, contrast=contrast, coarsest_px=coarsest_px,
+        threads=threads,
+    )  # fmt: skip
     rigid = rigid_generators(inside, support, shifts=shifts)
     symmetrise = None if symmetry is None or len(symmetry) == 1 else Symmetriser(symmetry, support)
     operator: Operator = hessian if symmetrise is None else SymmetricHessian(hessian, symmetrise)

@@ -94,7 +94,7 @@ def softest(
     block = min(count + GUARD_VECTORS, (voxels - rigid.shape[1]) // 5)
     if block < count:
         return dense_softest(hessian, count, rigid)
-    inverse = riesz_inverse(hessian.support)
+    inverse = riesz_inverse(hessian.support, hessian.metric.threads)
     held = hessian.metric(rigid)
     dual = np.linalg.solve(rigid.T @ held, rigid.T).T
 
