@@ -58,6 +58,18 @@ LAYOUT = {
         ),
         "mask": ("mask", {"mask:blob": "J4/J4_mask.cs"}),
     },
+    "J6": {
+        "exposures": (
+            "exposure",
+            {
+                "micrograph_blob": "J6/exposures.cs",
+                "ctf": "J6/exposures.cs",
+                "mscope_params": "J6/J6_passthrough_exposures.cs",
+            },
+        ),
+        "templates_selected": ("template", {"blob": "J6/templates.cs"}),
+        "volume": ("volume", {"map:blob": "J6/volume.cs"}),
+    },
 }
 """The outputs of each job: type, and slot to file."""
 ARGUMENTS = ["--radius", "36", "--working-box", "21", "--threads", "1", "--fit-images", "200"]
@@ -146,4 +158,55 @@ def make_refinement(root: Path, count: int = 60, box: int = 12) -> Path:
         row |= place | {f"{name}/psize_A": np.full(1, 4, f4)}
     save(root / "J4/J4_volume.cs", {k: v for k, v in row.items() if not k.startswith("mask")})
     save(root / "J4/J4_mask.cs", {k: v for k, v in row.items() if k.startswith(("mask", "uid"))})
+    return root
+
+
+def make_micrographs(
+    root: Path, images: np.ndarray, density: np.ndarray, templates: np.ndarray, pixel_size: float
+) -> Path:
+    """Write the files of J6: micrographs with a CTF, and what to look for: every other image of a stack."""
+    rng, f4 = np.random.default_rng(3), np.float32
+    uid = rng.integers(1 << 63, 1 << 64, len(images), np.uint64)
+    names = [f"J1/motioncorrected/{u:021d}_mic_{i}.mrc" for i, u in enumerate(uid.tolist())]
+    (root / "J1/motioncorrected").mkdir(parents=True)
+    (root / "J6").mkdir()
+    for name, image in zip(names, images, strict=True):
+        mrcfile.write(root / name, image.astype(f4), voxel_size=pixel_size)
+    n = len(images)
+    optics = {"accel_kv": 300, "cs_mm": 2.7, "amp_contrast": 0.1, "df1_A": 15000, "df2_A": 15000, "df_angle_rad": 0}
+    optics["phase_shift_rad"] = 0
+    save(
+        root / "J6/exposures.cs",
+        {
+            "uid": uid,
+            "micrograph_blob/path": np.array([name.encode() for name in names]),
+            "micrograph_blob/idx": np.zeros(n, "u4"),
+            "micrograph_blob/shape": np.array([image.shape for image in images], "u4"),
+            "micrograph_blob/psize_A": np.full(n, pixel_size, f4),
+            **{f"ctf/{name}": np.full(n, value, f4) for name, value in optics.items()},
+        },
+    )
+    inherited = {"uid": uid[::-1], "mscope_params/exp_group_id": np.arange(n, dtype="u4")[::-1] + 20}
+    save(root / "J6/J6_passthrough_exposures.cs", inherited)
+    stack = np.zeros((2 * len(templates), *templates.shape[1:]), f4)
+    stack[1::2] = templates
+    write_stack(root / "J6/class_averages.mrc", stack, pixel_size)
+    m = len(templates)
+    save(
+        root / "J6/templates.cs",
+        {
+            "uid": np.arange(1, m + 1, dtype="u8"),
+            "blob/path": np.array([b"J6/class_averages.mrc"] * m),
+            "blob/idx": np.arange(1, 2 * m, 2, dtype="u4"),
+            "blob/shape": np.array([templates.shape[1:]] * m, "u4"),
+            "blob/psize_A": np.full(m, pixel_size, f4),
+        },
+    )
+    mrcfile.write(root / "J6/map.mrc", density.astype(f4), voxel_size=pixel_size)
+    row = {
+        "uid": np.array([7], "u8"),
+        "map/path": np.array([b"J6/map.mrc"]),
+        "map/shape": np.array([density.shape], "u4"),
+    }
+    save(root / "J6/volume.cs", row | {"map/psize_A": np.full(1, pixel_size, f4)})
     return root

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 JOBS = {
     "outliers": "pickbias_cryosparc.live_outliers",
     "softmodes": "pickbias_cryosparc.live_softmodes",
+    "pick": "pickbias_cryosparc.live_pick",
+    "pickfree": "pickbias_cryosparc.live_pickfree",
 }
 
 
@@ -120,6 +122,10 @@ def _places(job: Job, given: dict[str, Any]) -> dict[str, Place]:
             places[wanted.name] = Place(main.job)
         elif wanted.needed == "yes":
             raise InputError(_missing(wanted))
+    named = [name for name in job.one_of if name in places]
+    if job.one_of and len(named) != 1:
+        options = ", ".join(f"--{name}" for name in job.one_of)
+        raise InputError(f"{options}: {'several are' if named else 'none is'} given; name the job of exactly one")
     return places
 
 

@@ -110,6 +110,8 @@ class Job:
     parameters : type of BaseModel
     run : callable
         Generator function of (external job, call, parameters); yields progress, returns the closing lines.
+    one_of : tuple of str
+        Inputs of which exactly one must be named.
     """
 
     title: str
@@ -117,6 +119,7 @@ class Job:
     inputs: tuple[Input, ...]
     parameters: type[BaseModel]
     run: Callable[[ExternalJob, Call, Any], Generator[Progress, None, list[str]]] = field(repr=False)
+    one_of: tuple[str, ...] = ()
 
 
 def slot_spec(slot: str, release: int) -> str | dict[str, Any]:

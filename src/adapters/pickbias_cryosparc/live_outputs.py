@@ -74,7 +74,7 @@ def save_volume(external: ExternalJob, output: str, files: Mapping[str, Path]) -
         header = read_header(path)
         columns[f"{slot}/path"] = [external.in_project(path)]
         columns[f"{slot}/shape"] = [header.shape]
-        columns[f"{slot}/psize_A"] = [header.voxel_size_angstrom[0]]
+        columns[f"{slot}/psize_A"] = [header.voxel_size_angstrom[0] or 0.0]
     name = " ".join(external.in_project(path) for path in files.values())
     external.save(output, fill(external, output, np.array([hashed_uid(name)], np.uint64), columns))
 
