@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.fft
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.imaging.phantoms import blob_volume, phantom
@@ -88,7 +89,7 @@ def test_planted_particles_are_found_at_their_place_and_orientation(tmp_path: Pa
         np.fft.fftfreq(40)[:, None, None], np.zeros((1, 100, 1)), np.fft.rfftfreq(90)[None, None]
     )
     unseen = np.abs(z) > x * np.tan(np.radians(60)) + 1e-9
-    tomogram = np.fft.irfftn(np.where(unseen, 0, np.fft.rfftn(tomogram)), s=shape).astype(np.float32)
+    tomogram = scipy.fft.irfftn(np.where(unseen, 0, scipy.fft.rfftn(tomogram)), s=shape).astype(np.float32)
     np.save(tmp_path / "tomogram.npy", tomogram)
     out = tuple(
         np.lib.format.open_memmap(tmp_path / f"{name}.npy", "w+", dtype, shape)
