@@ -9,7 +9,7 @@ from napari_pickbias.imaging.phantoms import blob_volume, phantom
 from napari_pickbias.imaging.projection import half_disc
 from napari_pickbias.imaging.rotations import parse_views, random_rotations
 from napari_pickbias.softmodes import soft_modes
-from napari_pickbias.softmodes.noise import half_map_spectrum, noise_weights, samples_of_coefficients
+from napari_pickbias.softmodes.noise import half_map_spectrum, marginal_weights, noise_weights, samples_of_coefficients
 from napari_pickbias.softmodes.views import make_views
 
 SIZE = 12
@@ -77,3 +77,25 @@ def test_half_maps_give_back_the_noise_of_an_image(views: str) -> None:
         found.append(half_map_spectrum(*halves, chosen))
     # Five repeats of this mean: within 8 % at all shells.
     np.testing.assert_allclose(np.mean(found, axis=0), level, rtol=0.15)
+
+
+def test_an_unknown_noise_level_weighs_an_image_by_its_own_misfit() -> None:
+    """Second difference of d log l against d / l times that of l, along a change of the template."""
+    rng = np.random.default_rng(0)
+    pixels, sigma = 4096, 1.7
+    noise = sigma * rng.standard_normal(pixels)
+    change = rng.standard_normal(pixels)
+    change -= noise * (noise @ change) / (noise @ noise)  # the best template: the slope vanishes
+    change /= np.linalg.norm(change)
+
+    def misfit(step: float) -> float:
+        return 0.5 * float(np.sum((noise - step * change) ** 2))
+
+    weight = float(marginal_weights(np.array([misfit(0.0)]), pixels)[0])
+    degrees = (pixels - 1) / 2
+    step = 0.5
+    second = degrees * (np.log(misfit(step)) + np.log(misfit(-step)) - 2 * np.log(misfit(0.0))) / step**2
+    assert second == pytest.approx(weight, rel=1e-3)
+    assert weight == pytest.approx(1 / sigma**2, rel=0.06)
+    with pytest.raises(ValueError, match="must be above 0"):
+        marginal_weights(np.zeros(2), 16)

@@ -106,3 +106,28 @@ def samples_of_coefficients(views: Views) -> NDArray[np.float64]:
         x, y, z = (sign * points)[:, kept] % size
         np.add.at(total, (z, y, x), worth[kept])
     return np.ascontiguousarray(total[:, :, : size // 2 + 1])
+
+
+def marginal_weights(misfits: Floats, pixels: int) -> NDArray[np.float64]:
+    """Return the weight of each image when its noise level is unknown and integrated out.
+
+    ``-log P = d log l`` of one image, with ``l = 1/2 |S - A|^2`` and ``d = (pixels - 1) / 2``, has at its best pose the
+    second derivative ``d / l`` times that of ``l``, but for a term of relative size ``1 / d``: the Hessian at known noise
+    with ``1 / sigma^2 = d / l`` (paper section 23). As ``weights`` of views, relative to their mean, these count images.
+
+    Parameters
+    ----------
+    misfits : ndarray, shape (J,)
+        ``l`` of each image, in units of the map squared, summed over pixels.
+    pixels : int
+        Of an image.
+
+    Raises
+    ------
+    ValueError
+        If a misfit is not above 0.
+    """
+    values = np.asarray(misfits, np.float64)
+    if not (values > 0).all():
+        raise ValueError("`misfits` must be above 0: an image without noise has no noise level")
+    return np.asarray((pixels - 1) / 2 / values)
