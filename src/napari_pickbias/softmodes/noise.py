@@ -111,9 +111,10 @@ def samples_of_coefficients(views: Views) -> NDArray[np.float64]:
 def marginal_weights(misfits: Floats, pixels: int) -> NDArray[np.float64]:
     """Return the weight of each image when its noise level is unknown and integrated out.
 
-    ``-log P = d log l`` of one image, with ``l = 1/2 |S - A|^2`` and ``d = (pixels - 1) / 2``, has at its best pose the
-    second derivative ``d / l`` times that of ``l``, but for a term of relative size ``1 / d``: the Hessian at known noise
-    with ``1 / sigma^2 = d / l`` (paper section 23). As ``weights`` of views, relative to their mean, these count images.
+    ``-log P = d log l`` of one image, with ``l = 1/2 |S - A|^2`` and ``d = (pixels - 1) / 2``, has at its best pose
+    the second derivative ``d / l`` times that of ``l``, but for a term of relative size ``1 / d``: the Hessian at known
+    noise with ``1 / sigma^2 = d / l`` (paper section 23). As ``weights`` of views, relative to their mean, these count
+    images.
 
     Parameters
     ----------
