@@ -4,8 +4,8 @@
 
 DATA is a folder with ``aspire-python/clean70SRibosome_vol_65p.mrc``, ``maps/emd_1832.map.gz``, ``maps/emd_2479.map``,
 ``maps/models/adk_open.pdb`` and ``adk_closed.pdb``. Writes ``softmodes_<case>.json`` and ``softmodes_<case>.png`` into
-OUT. Each case is one to four minutes on one core. Box 24 (the paper: 2 pi K = 48, about 31), J = 1024 or 512 views,
-shifts unknown (the paper: known), noise 13 times the energy of a mean projection over the 64 x 64 pixels of
+OUT. Each case is one to four minutes on one core. Box 24 (the paper: 2 pi K = 48, about 31), 512 views (the paper:
+1024), shifts unknown (the paper: known), noise 13 times the energy of a mean projection over the 64 x 64 pixels of
 EMPIAR-10005's images. Source: A. V. Rangan et al., sections 3, 22 and 24.
 """
 
@@ -38,7 +38,7 @@ from napari_pickbias.softmodes.path import path_information
 from napari_pickbias.softmodes.realign import realign
 from napari_pickbias.softmodes.views import make_views, slices_and_tangents
 
-SIZE, VIEWS = 24, 1024
+SIZE, VIEWS = 24, 512
 NOISE_PIXELS = 64**2
 
 
