@@ -363,3 +363,17 @@ def test_concentration_tells_few_patches_from_many() -> None:
     assert concentration(many) == pytest.approx(2 / 80)
     assert concentration(few) > 0.9
     assert concentration(np.full(10, -1.0)) == 0.0
+
+
+def test_junk_alone_leaves_probabilities_probabilities(volume: np.ndarray) -> None:
+    levels = rotation_levels(24, 4)
+    ice = 4 * np.random.default_rng(11).normal(size=(60, SIZE, SIZE)).astype(np.float32)
+    model = make_model(SIZE, levels, patches=60)
+    state = first_state(model, 0.1 * volume, 1.0, 0.5, 0.02)
+    options = Options(junk=True, learn_noise=False)
+    for number in range(4):
+        state, record = iterate(ice, model, state, Stage(1), options, np.arange(60), np.random.default_rng(number))
+    assert record.junk > 0.9
+    assert 0 < record.empty < 0.1
+    assert record.empty + record.junk < 1
+    assert np.isfinite(state.volume).all()

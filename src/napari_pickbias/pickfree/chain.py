@@ -16,6 +16,8 @@ from napari_pickbias.pickfree.slices import Slices
 from napari_pickbias.pickfree.tables import build_tables
 
 Array32 = NDArray[np.float32]
+LEAST_PARTICLES = 1e-5
+"""Prior probability that the particle's classes keep."""
 JUNK_VARIANCES = (1.5, 2.0, 4.0, 16.0)
 """Variances, over the noise's, of the Gaussians that the junk class is an even mixture of."""
 
@@ -349,7 +351,7 @@ def _classes(
     """Return the new priors of the empty and the junk class."""
     if not options.learn_empty:
         return state.empty, state.junk
-    void = float(np.clip(void, 1e-4, 1 - 1e-6))
+    void = float(np.clip(void, 1e-4, 1 - LEAST_PARTICLES))
     if not options.junk:
         return void, 0.0
     junk = 0.0
@@ -360,7 +362,11 @@ def _classes(
             odds = np.log(max(state.junk, 1e-12)) + ratio - np.log(state.empty)
             junk += float((part.void[i : i + 4096] / (1 + np.exp(-np.clip(odds, -700, 700)))).sum())
     junk = max(junk / len(batch), 1e-6)
-    return max(void - junk, 1e-4), junk
+    empty = max(void - junk, 1e-4)
+    # no class dies out, the particle's neither
+    most = 1 - LEAST_PARTICLES
+    total = max((empty + junk) / most, 1.0)
+    return empty / total, junk / total
 
 
 def with_volume(state: State, volume: Array32) -> State:
