@@ -51,7 +51,7 @@ def micrograph_panel(result: PickResult, shown: Shown, number: int) -> Panel:
     """Return a micrograph with its picks, coloured by q-value."""
     height, width = shown.image.shape
     text = (
-        f"{short_name(shown.name)}, averaged over blocks of pixels for this page: {len(shown.q)} picks. Circles have "
+        f"{short_name(shown.name)}, smoothed for this page: {len(shown.q)} picks. Circles have "
         "the diameter of the particle; their colour is the q-value, the share of false picks among all peaks that "
         "stand at least as high."
     )

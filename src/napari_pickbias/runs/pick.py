@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.jobs.pick import PickResult, check, decide
@@ -355,6 +356,9 @@ def _shown(result: PickResult, micrographs: MicrographSet | None) -> list[Shown]
         step = max(1, -(-max(image.shape) // SHOWN_PX))
         height, width = (side // step * step for side in image.shape)
         small = image[:height, :width].reshape(height // step, step, width // step, step).mean(axis=(1, 3))
+        # Smoothed a little, as an eye needs it that looks for particles.
+        reach = result.candidates.diameter_angstrom / (12 * step * result.candidates.pixel_size_angstrom)
+        small = gaussian_filter(small, reach, mode="nearest")
         columns = result.picks[name]
         centres = (np.column_stack([columns["x_px"], columns["y_px"]]) + 0.5) / step - 0.5
         pixel = result.candidates.pixel_size_angstrom * step
