@@ -155,3 +155,14 @@ def test_gaussian_surrogate_has_the_measured_spectrum(tile: int) -> None:
 def test_tabulated_power_interpolates() -> None:
     power = noise.tabulated_power(np.array([0.0, 0.25, 0.5]), np.array([4.0, 2.0, 1.0]))
     np.testing.assert_allclose(power(np.array([0.125, 0.25, 0.7])), [3, 2, 1])
+
+
+@pytest.mark.parametrize("shape", [(20, 25), (31, 18)])
+def test_autocovariance_within_a_reach_is_the_full_one_there(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    image, mask, reach = rng.standard_normal(shape), rng.random(shape) < 0.6, 5
+    found, pairs = noise.autocovariance_within(image, mask, reach)
+    full, full_pairs = noise.masked_autocovariance(image[None], mask, mean=0.0)
+    lags = np.fft.fftfreq(2 * reach, 1 / (2 * reach)).astype(int)
+    np.testing.assert_allclose(found, full[np.ix_(lags, lags)], atol=1e-12)
+    np.testing.assert_allclose(pairs, full_pairs[np.ix_(lags, lags)], atol=1e-9)

@@ -126,15 +126,19 @@ def calibrate(matches: Sequence[MicrographMatch], rng: np.random.Generator) -> C
 
 
 def _verdict(matches: Sequence[MicrographMatch], share: float) -> tuple[str | None, tuple[str, ...]]:
-    """Tell whether the noise model has failed (no trusted score although particles are there), and what to warn of."""
-    if share >= 0.5:
-        return None, ()
+    """Tell why no FDR can be given, if so, and what to warn of.
+
+    Either the particles are dark (bright fringes around them are matched then), or particles are there and yet no score
+    is trusted.
+    """
     tails = [match.tails for match in matches if match.tails is not None]
     bright, dark = sum(tail.bright for tail in tails), sum(tail.dark for tail in tails)
     both = Contrast(1 if bright >= dark else -1, bright, dark, (bright - dark) / max(float(bright + dark), 1.0) ** 0.5)
     if both.clear and both.sign < 0:
         line = f"{dark} of the {bright + dark} highest peaks are dark: invert the contrast of the micrographs"
         return line, ()
+    if share >= 0.5:
+        return None, ()
     if both.clear or (not tails and _unlike_noise(matches)):
         return (
             "particles are there, but with these templates they cannot be told from the noise: they stayed in its "

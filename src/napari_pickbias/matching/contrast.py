@@ -12,7 +12,7 @@ from napari_pickbias.matching.bank import TemplateBank
 from napari_pickbias.matching.noise_model import matched_peaks, template_sd, tile_side
 from napari_pickbias.matching.preprocess import Prepared
 
-CLEAR = 5.0
+CLEAR = 4.0
 """Standard errors from which a difference of the two tails is taken for real."""
 
 

@@ -27,13 +27,14 @@ from napari_pickbias.matching.peaks import find_peaks
 from napari_pickbias.matching.prepared import prepare_bank
 from napari_pickbias.matching.preprocess import Prepared, checked, prepare
 from napari_pickbias.matching.scores import score_map
+from napari_pickbias.matching.whitening import whitened
 
 DIAMETER_PX = 12
 """A micrograph is not made coarser than this many pixels per particle diameter."""
 
 WHITENED_RANGE = 1e-3
-"""Noise weaker than this against its strongest frequency is not amplified further: where a micrograph was blurred before,
-there is nothing but rounding."""
+"""Noise weaker than this against its strongest frequency is not amplified further: where a micrograph was blurred
+before, there is nothing but rounding."""
 
 MUCH_BAD, CROWDED, WIDE = 0.5, 0.6, 3.0
 """Shares of bad and of taken area, and spread of the scores against the noise's, from which a line warns."""
@@ -110,7 +111,7 @@ class MicrographMatch:
     min_distance_px : float
         In the micrograph's own pixels.
     tails : Contrast or None
-        How the peaks compare with those of the inverted micrograph; only where no trusted score was found.
+        How the peaks compare with those of the inverted micrograph; None where that was not kept.
     warnings : tuple of str
         One line each.
     scores, best : ndarray or None
@@ -178,13 +179,13 @@ def match_micrograph(
         threads=threads,
         spectra=spectra,
     )
-    sd = template_sd(small.bank, model.power)
+    # whitening the micrograph twice is whitening both it and the templates
+    weak = np.maximum(model.power, WHITENED_RANGE * model.power.max()) if settings.whiten else None
+    sd = template_sd(small.bank, model.power) if weak is None else small.bank.noise_sd(model.power / weak**2)
 
     def match(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        if settings.whiten:
-            floor = WHITENED_RANGE * float(model.power.max())
-            return score_map(image, spectra, threads, whiten=np.maximum(model.power, floor), normalise="none")
-        return score_map(image, spectra, threads, noise_sd=sd, normalise="none")
+        seen = image if weak is None else whitened(image, weak, threads=threads or 1).twice
+        return score_map(seen, spectra, threads, noise_sd=sd, normalise="none")
 
     def peaks_of(scores: NDArray[np.float32], best: NDArray[np.int32]) -> NDArray[np.void]:
         found = find_peaks(scores, best, settings.floor, distance, rule=settings.rule)
@@ -201,9 +202,7 @@ def match_micrograph(
     trusted = np.inf
     if settings.noise == "auto" and model.free_fraction >= LEAST_FREE:
         trusted = trusted_score(peaks, null_peaks, distance)
-    tails = None
-    if not np.isfinite(model.trusted_from):
-        tails = compare_tails(peaks["score"], peaks_of(*match(-prepared.image))["score"])
+    tails = compare_tails(peaks["score"], peaks_of(*match(-prepared.image))["score"])
     warnings = _warnings(prepared, model, peaks, spread, tails)
     for table in (peaks, *null_peaks):
         table["y"] *= small.ratio[0]
@@ -229,16 +228,16 @@ def _warnings(
     model: NoiseModel,
     peaks: NDArray[np.void],
     spread: tuple[float, float],
-    tails: Contrast | None,
+    tails: Contrast,
 ) -> tuple[str, ...]:
     """Return what a user should know about one micrograph, a line each."""
     lines = []
-    if tails is not None and tails.clear and tails.sign < 0:
+    if tails.clear and tails.sign < 0:
         lines.append(
             f"contrast: of the {tails.bright + tails.dark} highest peaks of the micrograph and of its inverse "
             f"{tails.dark} are the inverse's; the particles seem to be dark: invert the contrast"
         )
-    elif not len(peaks) or (tails is not None and not tails.clear):
+    elif not np.isfinite(model.trusted_from) and not tails.clear:
         lines.append("picks: nothing here differs from noise; check the pixel size, the template and the contrast")
     if prepared.bad_fraction > MUCH_BAD:
         lines.append(f"area: {prepared.bad_fraction:.0%} is carbon, ice or dirt, or near to it, and is not picked from")

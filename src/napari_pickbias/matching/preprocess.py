@@ -102,6 +102,8 @@ def checked(micrograph: NDArray[np.floating] | NDArray[np.integer], box_px: int)
 def bad_area(image: NDArray[np.float32], diameter_px: float, box_px: int) -> NDArray[np.bool_]:
     """Return where a micrograph is carbon, ice or dirt, widened by half a template.
 
+    What is smaller than a particle is left alone.
+
     Parameters
     ----------
     image : ndarray, shape (h, w), float32
@@ -120,6 +122,10 @@ def bad_area(image: NDArray[np.float32], diameter_px: float, box_px: int) -> NDA
     spread = np.sqrt(np.maximum(variance, 0))
     strange = (np.abs(_robust(mean)) > 5) | (_robust(gradient) > 6) | (_robust(spread) > 6)
     strange = ndimage.binary_opening(strange, iterations=max(round(0.08 * diameter_px), 1))
+    # a strong particle alone in much noise is strange too, but it is small
+    regions, _ = ndimage.label(strange)
+    areas = np.bincount(regions.ravel())
+    strange &= (areas >= np.pi / 4 * diameter_px**2)[regions]
     if not strange.any():
         return np.zeros(image.shape, np.bool_)
     reach = box_px / 2 + 0.16 * diameter_px

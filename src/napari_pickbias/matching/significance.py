@@ -289,8 +289,7 @@ def local_fdr(
 
 def _in_bins(scores: NDArray[np.floating], starts: NDArray[np.floating]) -> NDArray[np.int64]:
     bins = np.searchsorted(starts, scores, side="right") - 1
-    counts: NDArray[np.int64] = np.bincount(bins[bins >= 0], minlength=len(starts)).astype(np.int64)
-    return counts
+    return np.asarray(np.bincount(bins[bins >= 0], minlength=len(starts)), dtype=np.int64)
 
 
 def cover(real: NDArray[np.void], peaks: NDArray[np.void], distance: float) -> NDArray[np.float64]:
@@ -327,8 +326,8 @@ def _free_count(
     """Count the picks of all surrogates of one micrograph that fall on free area, at each level."""
     noise = np.concatenate(surrogates)
     covered = cover(real, noise, distance)
-    counts = [(noise["score"] >= level) & (covered < max(level, start)) for level in levels]
-    return np.sum(counts, axis=1, dtype=np.int64)
+    counts = [int(((noise["score"] >= level) & (covered < max(level, start))).sum()) for level in levels]
+    return np.asarray(counts, dtype=np.int64)
 
 
 def _ratio(false: NDArray[np.floating], picks: NDArray[np.integer]) -> NDArray[np.float64]:
