@@ -176,7 +176,7 @@ def test_picks_lie_on_particles(
         assert set(np.unique(columns["template"])) <= set(range(1, result.candidates.facts["views"] + 1))
         distance, _ = cKDTree(np.column_stack([columns["x_px"], columns["y_px"]])).query(truth)
         hits += int((distance < 4).sum())
-    # 35 and 32 of 42, and 24 and 26 others, with two seeds.
+    # 35, 32 and 26 of 42, and 24 to 26 others, with three seeds.
     assert hits >= 24
     assert result.count - hits <= 32
     assert result.fdr is not None
