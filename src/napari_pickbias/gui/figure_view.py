@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from napari.utils.theme import get_theme
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pickbias.report.palette import Theme
 from napari_pickbias.report.panels import PANEL_WIDTH, Panel
@@ -27,10 +27,21 @@ def theme_of(name: str) -> Theme:
 
 
 class FigureView(QWidget):
-    """Panels below each other; showing new ones replaces the old."""
+    """Panels below each other; showing new ones replaces the old.
 
-    def __init__(self, theme: str = "dark") -> None:
+    Parameters
+    ----------
+    theme : str
+        Name of napari's theme.
+    texts : bool, default True
+        Write the panels' explanations below them; otherwise they are tool tips.
+    """
+
+    def __init__(self, theme: str = "dark", texts: bool = True) -> None:
         super().__init__()
+        self.texts = texts
+        # What wraps its text has no height of its own: a column would squeeze the figures for it.
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
         self.theme = theme_of(theme)
         self.column = QVBoxLayout(self)
         self.column.setContentsMargins(0, 0, 0, 0)
@@ -43,12 +54,13 @@ class FigureView(QWidget):
             figure = panel.figure(self.theme)
             figure.set_dpi(DPI)
             canvas = FigureCanvasQTAgg(figure)
-            canvas.setMinimumHeight(round(panel.height * DPI))
+            canvas.setFixedHeight(round(panel.height * DPI))
+            canvas.setToolTip(panel.text)
             canvas.setMinimumWidth(round(PANEL_WIDTH * DPI * 0.62))
             title = QLabel(f"<b>{panel.title}</b>")
             title.setToolTip(panel.text)
-            text = QLabel(panel.text, wordWrap=True)
-            for widget in (title, canvas, text):
+            text = QLabel(panel.text if self.texts else "", wordWrap=True)
+            for widget in (title, canvas, text) if self.texts else (title, canvas):
                 self.column.addWidget(widget)
             self.canvases.append(canvas)
 
