@@ -14,20 +14,23 @@ cryosparc = pytest.importorskip("cryosparc", reason="cryosparc-tools is not inst
 if not cryosparc.__version__.startswith("5."):
     pytest.skip("the stub server speaks CryoSPARC 5, cryosparc-tools is older", allow_module_level=True)
 
-from interop.cryosparc_project import fault_of, run, serve  # noqa: E402
+from interop.cryosparc_files import save  # noqa: E402
+from interop.cryosparc_project import described, fault_of, run, serve  # noqa: E402
 from interop.cryosparc_scenes import PIXEL_SIZE, SIDE, make_pickfree_scene, make_picking_scene  # noqa: E402
 from interop.cryosparc_stub import HangupError, Stub  # noqa: E402
 from scipy.spatial import cKDTree  # noqa: E402
 
+import napari_pickbias.runs.bias as bias_room  # noqa: E402
 import napari_pickbias.runs.pick as pick_room  # noqa: E402
 import napari_pickbias.runs.pickfree as pickfree_room  # noqa: E402
 from napari_pickbias.records import read_volume  # noqa: E402
-from pickbias_cryosparc import live, live_external, live_pick, live_pickfree  # noqa: E402
+from pickbias_cryosparc import live, live_bias, live_external, live_pick, live_pickfree  # noqa: E402
 
 pytestmark = pytest.mark.interop
 Scene = tuple[Path, np.ndarray]
 PICK = ["--angular-step", "45", "--lowpass", "40", "--threshold", "4", "--contrast", "white", "--surrogates", "4"]
 PICK += ["--ctf", "none", "--threads", "1"]
+BIAS = [*PICK, "--nulls", "8"]
 PICKFREE = ["--box", "9", "--rotations", "192", "--iterations", "2", "--snr", "1", "--no-whiten", "--no-ctf"]
 PICKFREE += ["--no-null", "--threads", "1"]
 
@@ -41,15 +44,15 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 @pytest.fixture
 def stub(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     monkeypatch.setattr(live_external, "UPLOAD_PAUSE_SECONDS", 0.01)
-    for room, name in ((pick_room, "write_pick_report"), (pickfree_room, "write_pickfree_report")):
-        monkeypatch.setattr(room, name, lambda *arguments: {})  # other tests' matter
+    for room, name in ((pick_room, "pick"), (pickfree_room, "pickfree"), (bias_room, "bias")):
+        monkeypatch.setattr(room, f"write_{name}_report", lambda *arguments: {})  # other tests' matter
     with serve(scene[0], tmp_path, monkeypatch) as server:
         yield server
 
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    for door in (live_pick, live_pickfree):
+    for door in (live_pick, live_pickfree, live_bias):
         monkeypatch.setattr(door, "panels_of", lambda document: [])
 
 
@@ -137,6 +140,65 @@ def test_without_picking(tmp_path: Path, no_figures: None, monkeypatch, capsys) 
         assert any(text.startswith(("evidence of the particle", "no evidence")) for text in stub.texts())
 
 
+def picks_of_another(stub: Stub, scene: Scene) -> np.ndarray:
+    """Add J8, whose picks are the particles 1.5 px off, the first one twice; return the uids of the twins."""
+    exposures = np.load(stub.root / "J6/exposures.cs")
+    places = np.concatenate([scene[1][:, :1], scene[1]], axis=1) + 1.5
+    count, each = places.shape[:2]
+    uid = np.random.default_rng(6).permutation(np.arange(1, count * each + 1, dtype="u8"))
+    location = {
+        "micrograph_path": np.repeat(exposures["micrograph_blob/path"], each),
+        "micrograph_uid": np.repeat(exposures["uid"], each),
+        "micrograph_shape": np.full((count * each, 2), SIDE, "u4"),
+        "center_x_frac": (places[..., 0].ravel() / SIDE).astype("f4"),
+        "center_y_frac": (places[..., 1].ravel() / SIDE).astype("f4"),
+    }
+    save(stub.root / "J8/picks.cs", {"uid": uid, **{f"location/{name}": v for name, v in location.items()}})
+    stub.add_job("J8", {"particles": described(stub.root, "particle", {"location": "J8/picks.cs"})})
+    return uid.reshape(count, each)[:, :2]
+
+
+def test_bias_of_the_picks_of_another_program(stub: Stub, scene: Scene, no_figures: None, capsys) -> None:
+    """Each pick keeps uid and place and gets a score; of two on one place one is left; the twin is a stack."""
+    twins = picks_of_another(stub, scene)
+    assert run(stub, "bias", "J6", "--templates", "J6", "--picks", "J8", *BIAS) == 0
+    assert capsys.readouterr().err == ""
+    source, scored = stub.output("J8", "particles"), stub.output("J9", "particles_scored")
+    assert len(source) - 6 <= len(scored) <= len(source) - 2
+    assert all(np.isin(pair, scored["uid"]).sum() <= 1 for pair in twins)
+    rows = np.isin(source["uid"], scored["uid"])
+    for name in source.fields():
+        np.testing.assert_array_equal(scored[name], source[name][rows], err_msg=name)
+    table = starfile.read(stub.root / "J9/picks_scored.star")
+    np.testing.assert_allclose(
+        np.sort(scored["pick_stats/ncc_score"]), np.sort(table["rlnAutopickFigureOfMerit"]), atol=1e-4
+    )
+    # A pick's score is that of the scored pick within a fifth of the particle's diameter.
+    for path in set(table["rlnMicrographName"]):
+        mine, theirs = scored["location/micrograph_path"] == path, table[table["rlnMicrographName"] == path]
+        places = np.stack([scored["location/center_x_frac"], scored["location/center_y_frac"]], axis=1)[mine] * SIDE
+        distance, near = cKDTree(theirs[["rlnCoordinateX", "rlnCoordinateY"]].to_numpy()).query(places)
+        assert distance.max() < 6
+        scores = theirs["rlnAutopickFigureOfMerit"].to_numpy()[near]
+        np.testing.assert_allclose(scored["pick_stats/ncc_score"][mine], scores, atol=1e-4)
+    assert any("picks lie on a border, bad area or another pick, and have no score" in t for t in stub.texts())
+    assert any(text.startswith("verdict: ") for text in stub.texts())
+
+    twin, exposures = stub.output("J9", "noise_twin"), stub.output("J6", "exposures")
+    stack = mrcfile.read(stub.root / twin["blob/path"][0])
+    assert stack.shape == (len(twin), *twin["blob/shape"][0])
+    np.testing.assert_array_equal(twin["blob/idx"], np.arange(len(stack)))
+    assert set(twin["ctf/accel_kv"]) == set(exposures["ctf/accel_kv"])
+
+
+def test_bias_of_own_picks(stub: Stub, no_figures: None) -> None:
+    assert run(stub, "bias", "J6", "--templates", "J6", *BIAS, "--quiet") == 0
+    scored, table = stub.output("J7", "particles_scored"), starfile.read(stub.root / "J7/picks_scored.star")
+    np.testing.assert_allclose(scored["pick_stats/ncc_score"], table["rlnAutopickFigureOfMerit"], atol=1e-4)
+    np.testing.assert_allclose(scored["location/center_x_frac"] * SIDE, table["rlnCoordinateX"], atol=2e-3)
+    np.testing.assert_array_equal(scored["location/micrograph_path"], table["rlnMicrographName"])
+
+
 # -- faults -----------------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +212,10 @@ def drop(stub: Stub, file: str, *fields: str) -> None:
 def no_ctf(stub: Stub) -> None:
     results = stub.jobs["J6"]["spec"]["outputs"]["exposures"]["results"]
     results[:] = [r for r in results if r["name"] != "ctf"]
+
+
+def no_places(stub: Stub) -> None:
+    stub.add_job("J8", {"particles": described(stub.root, "particle", {"blob": "J6/templates.cs"})})
 
 
 TEMPLATES, MAP = ["--templates", "J6"], ["--volume", "J6"]
@@ -190,6 +256,12 @@ FAULTS = {
         MAP,
         "which is in none of the folders above it; keep the .cs file in its project",
     ),
+    "no places": (
+        "bias",
+        no_places,
+        [*MAP, "--picks", "J8"],
+        "J8.particles: lacks the slot 'location' (the places of the picks); it has blob: give the output of a picking",
+    ),
     "no CTF": (
         "pickfree",
         no_ctf,
@@ -214,9 +286,10 @@ def test_each_fault_is_one_line_before_anything_is_computed(stub: Stub, capsys, 
 
     monkeypatch.setattr(pick_room, "run_pick", end)
     monkeypatch.setattr(pickfree_room, "run_pickfree", end)
+    monkeypatch.setattr(bias_room, "run_bias", end)
     break_it(stub)
     assert wanted in fault_of(stub, capsys, job, "J6", *more)
-    assert stub.jobs["J7"]["status"] == "failed"
+    assert stub.jobs[max(stub.jobs)]["status"] == "failed"
     assert not any(name in {"jobs.save_output", "assets.upload"} for name, _, _ in stub.requests)
 
 
@@ -225,6 +298,7 @@ def test_each_fault_is_one_line_before_anything_is_computed(stub: Stub, capsys, 
     [
         (["pick"], "--templates, --volume: none is given; name the job of exactly one"),
         (["pick", *TEMPLATES, *MAP], "--templates, --volume: several are given; name the job of exactly one"),
+        (["bias", "--picks", "J6"], "--templates, --volume: none is given; name the job of exactly one"),
         (["pick", "--templates", "x"], "--templates x: is no number of that kind; give one such as J12"),
         (["pickfree", *MAP], "--box: is missing; see its help"),
         (["pickfree", "--box", "9"], "--volume: is missing; give the job that has the maps: a 3-D refinement or an im"),

@@ -20,6 +20,7 @@ JOBS = {
     "softmodes": "pickbias_cryosparc.live_softmodes",
     "pick": "pickbias_cryosparc.live_pick",
     "pickfree": "pickbias_cryosparc.live_pickfree",
+    "bias": "pickbias_cryosparc.live_bias",
 }
 
 
