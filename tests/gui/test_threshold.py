@@ -25,7 +25,7 @@ from napari_pickbias.runs.simulate_micrographs import run_simulate_micrographs
 
 SIZE, PIXEL, RADIUS = 400, 10.0, 100.0
 STEP = 0.5
-PARAMETERS = PickParameters(fdr=0.1, diameter=200, angular_step=30, lowpass=40, contrast="black")
+PARAMETERS = PickParameters(threshold=5.5, diameter=200, angular_step=30, lowpass=40, contrast="black")
 
 
 def finish(steps: Generator[Any, None, Any]) -> Any:
@@ -86,10 +86,10 @@ def test_all_candidates_lie_on_their_micrographs_and_the_threshold_hides_some(
     assert set(points.size) == {20.0}
     truth = open_picks(data[0].with_name("truth.star")).read()
     near = [
-        np.hypot(*(truth.coordinates_px[truth.micrograph == m] - (x, y)).T).min() < 0.4 * RADIUS / PIXEL
+        np.hypot(*(truth.coordinates_px[truth.micrograph == m] - (x, y)).T).min() < 0.8 * RADIUS / PIXEL
         for m, y, x in points.data[points.shown]
     ]
-    assert np.mean(near) > 0.75  # a tenth of them may be false; with x and y exchanged hardly one would be near
+    assert np.mean(near) > 0.75  # with x and y exchanged hardly one would be near
     assert len(view.layers(with_micrographs=False)) == 1
 
 
