@@ -40,7 +40,7 @@ def test_every_command_can_be_imported() -> None:
 def test_every_command_in_a_menu_or_widget_exists(manifest: PluginManifest) -> None:
     contributions = manifest.contributions
     commands = {command.id for command in contributions.commands}
-    offered = (contributions.widgets, contributions.readers, contributions.sample_data)
+    offered = (contributions.widgets, contributions.readers, contributions.writers, contributions.sample_data)
     used = {item.command for items in offered for item in items or []}
     menus = [item for items in contributions.menus.values() for item in items]
     used |= {item.command for item in menus if hasattr(item, "command")}
