@@ -28,6 +28,7 @@ from napari_pickbias.runs.cores import allowed_cores
 @click.option(
     "--picks-pixel-size", type=click.FloatRange(min=0, min_open=True), help="Å, of the pixels that --picks count in."
 )
+@click.option("--poses", metavar="FILE", help="Refined particles: tells which views the picks miss.")
 @run_options
 @model_options(BiasParameters)
 def command(
@@ -36,6 +37,7 @@ def command(
     templates: str | None,
     picks: str | None,
     picks_pixel_size: float | None,
+    poses: str | None,
     out: str,
     threads: int | None,
     overwrite: bool,
@@ -59,7 +61,8 @@ def command(
     found = open_micrographs(micrographs, parameters.pixel_size)
     job = run_bias(
         found, wanted, parameters, out, template_path=Path(map_path or templates or ""), picks=picks,
-        picks_pixel_size=picks_pixel_size, threads=threads or allowed_cores(), overwrite=overwrite, resume=resume,
+        picks_pixel_size=picks_pixel_size, poses=poses, threads=threads or allowed_cores(), overwrite=overwrite,
+        resume=resume,
     )  # fmt: skip
     run = drive(job, quiet=quiet)
     if quiet:

@@ -14,6 +14,7 @@ from napari_pickbias.report.document import Document, Fact, Section, Table
 from napari_pickbias.report.provenance import input_table, parameter_table, program_name, run_table
 
 if TYPE_CHECKING:
+    from napari_pickbias.bias.views import ViewRecall
     from napari_pickbias.jobs.bias import BiasResult
 
 WORDS = {
@@ -26,7 +27,11 @@ WORDS = {
 
 
 def write_bias_report(
-    result: BiasResult, summary: Mapping[str, Any], directory: Path, report_name: str = "report"
+    result: BiasResult,
+    summary: Mapping[str, Any],
+    directory: Path,
+    report_name: str = "report",
+    recall: ViewRecall | None = None,
 ) -> dict[str, Path]:
     """Write ``report.html`` and ``<report_name>.pdf`` into ``directory``, each whole or not at all.
 
@@ -38,14 +43,14 @@ def write_bias_report(
     from napari_pickbias.report.html import write_html
     from napari_pickbias.report.pdf import write_pdf
 
-    document = bias_document(result, summary)
+    document = bias_document(result, summary, recall)
     files = {"html": Path(directory) / "report.html", "pdf": Path(directory) / f"{report_name}.pdf"}
     write_html(document, files["html"])
     write_pdf(document, files["pdf"])
     return files
 
 
-def bias_document(result: BiasResult, summary: Mapping[str, Any]) -> Document:
+def bias_document(result: BiasResult, summary: Mapping[str, Any], recall: ViewRecall | None = None) -> Document:
     """Return the report of the diagnosis, its figures not yet drawn."""
     verdict = result.verdict
     inputs = list(summary.get("inputs", []))
@@ -66,6 +71,7 @@ def bias_document(result: BiasResult, summary: Mapping[str, Any]) -> Document:
             Section("What is not from the template", panels=(frc_panel(result),)),
             Section("A micrograph", panels=(micrograph_panel(result),)),
             Section("Class averages", tables=(_classes(result),)),
+            *([] if recall is None else [_views(recall)]),
             Section("What was assumed", paragraphs=_assumed(result)),
         ),
         appendix=(parameter_table(result.parameters), input_table(inputs), run_table(summary)),
@@ -197,6 +203,32 @@ def _classes(result: BiasResult) -> Table:
     )
     title = "Views with most picks: correlation with what bias alone gives, and agreement of their halves"
     return Table(title, header, rows, frozenset(header[1:]))
+
+
+def _views(recall: ViewRecall) -> Section:
+    rows = tuple(
+        (
+            f"{recall.edges[i]:.0f}° to {recall.edges[i + 1]:.0f}°",
+            str(recall.particles[i]),
+            str(recall.found[i]),
+            f"{recall.recall[i]:.0%} ({recall.low[i]:.0%} to {recall.high[i]:.0%})",
+        )
+        for i in range(len(recall.recall))
+    )
+    worst = f"{recall.edges[recall.worst]:.0f}° to {recall.edges[recall.worst + 1]:.0f}°"
+    if recall.misses:
+        text = (
+            f"The picks miss views: of the refined particles at tilts of {worst} they have "
+            f"{recall.recall[recall.worst]:.0%}, of all others {recall.elsewhere:.0%}; chance explains it with p = "
+            f"{recall.worst_p:.1g}. A map made of them has fewer of these views."
+        )
+    else:
+        text = (
+            f"Recall does not depend detectably on the view (p = {recall.p:.2g}): picks that are missing are missing "
+            "in all views alike."
+        )
+    header = ("tilt", "refined particles", "picked", "recall")
+    return Section("Views", (text,), (Table("Recall by tilt", header, rows, frozenset(header[1:])),))
 
 
 def _assumed(result: BiasResult) -> tuple[str, ...]:

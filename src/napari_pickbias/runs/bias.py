@@ -17,13 +17,14 @@ from napari_pickbias.errors import InputError
 from napari_pickbias.imaging.fourier import radius_grid
 from napari_pickbias.jobs.bias import BiasResult, bias_job
 from napari_pickbias.jobs.bias_parameters import BiasParameters
+from napari_pickbias.jobs.bias_views import ViewRecall, view_recall
 from napari_pickbias.jobs.pick_templates import TemplateInput
 from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.records import write_mrc
 from napari_pickbias.records.atomic import atomic_path
 from napari_pickbias.records.micrographs import MicrographSet, one_pixel_size, read_headers
 from napari_pickbias.report.bias import write_bias_report
-from napari_pickbias.runs.bias_picks import check_inside, read_foreign_picks
+from napari_pickbias.runs.bias_picks import check_inside, read_foreign_picks, read_poses
 from napari_pickbias.runs.directory import claim, describe_inputs
 from napari_pickbias.runs.log import run_log
 from napari_pickbias.runs.summary import build_summary, read_summary, write_summary
@@ -50,6 +51,7 @@ def run_bias(
     template_path: str | Path,
     picks: str | Path | None = None,
     picks_pixel_size: float | None = None,
+    poses: str | Path | None = None,
     threads: int = 1,
     overwrite: bool = False,
     resume: bool = False,
@@ -75,6 +77,8 @@ def run_bias(
         Picks of another program; without, the templates pick.
     picks_pixel_size : float, optional
         Å, of the pixels that ``picks`` count in.
+    poses : str or Path, optional
+        Refined particles of these micrographs: tells which views the picks miss.
     threads : int
         No result depends on it.
     report_name : str
@@ -94,11 +98,15 @@ def run_bias(
         foreign, pick_files, notes = read_foreign_picks(picks, record.names, one_pixel_size(record), picks_pixel_size)
         headers = read_headers(record)
         check_inside(foreign, {n: (h.shape[1], h.shape[2]) for n, h in zip(record.names, headers, strict=True)})
+    refined = None if poses is None else read_poses(poses, record.names, one_pixel_size(record))
+    if poses is not None:
+        pick_files = [*pick_files, Path(poses)]
     inputs = describe_inputs([Path(template_path), *pick_files, *micrographs.input_files()])
     chosen = {
         **parameters.model_dump(),
         "picks": None if picks is None else str(picks),
         "picks_pixel_size": picks_pixel_size,
+        "poses": None if poses is None else str(poses),
     }
     with claim(out, TOOL, chosen, inputs, overwrite=overwrite, resume=resume, shared=shared) as directory:
         path = directory.path
@@ -120,12 +128,18 @@ def run_bias(
                     f"no pick reaches a score of {result.threshold:.2f}; lower --threshold, or check --pixel-size and "
                     "--contrast"
                 )
+            pixel = result.candidates.pixel_size_angstrom
+            recall = (
+                None if refined is None
+                else view_recall(refined, result.picks, result.candidates.diameter_angstrom / pixel)
+            )  # fmt: skip
             yield Progress("write", 0, 2, "writing the noise twin, averages and tables")
             files = _write_pictures(result, path) | _write_tables(result, path) | _write_twin(result, path)
             directory.record_outputs(list(files.values()))
             yield Progress("write", 1, 2, "writing the report")
-            summary = build_summary(TOOL, chosen, inputs, results_of(result, warnings), seconds)
-            files |= write_bias_report(result, summary, path, report_name)
+            results = results_of(result, warnings) | ({} if recall is None else {"view_recall": recall_of(recall)})
+            summary = build_summary(TOOL, chosen, inputs, results, seconds)
+            files |= write_bias_report(result, summary, path, report_name, recall)
             seconds["total"] = time.perf_counter() - start
             summary = build_summary(TOOL, chosen, inputs, summary["results"], seconds)
             files |= {"summary": path / "summary.json", "log": path / "pickbias.log"}
@@ -184,6 +198,15 @@ def results_of(result: BiasResult, warnings: list[str]) -> dict[str, Any]:
         "trusted_share": result.calibration.trusted_share,
         "contrast": result.candidates.facts["contrast"],
         "warnings": warnings,
+    }  # fmt: skip
+
+
+def recall_of(recall: ViewRecall) -> dict[str, Any]:
+    """Return the recall by view for scripts."""
+    return {
+        "tilt_edges_deg": recall.edges, "particles": recall.particles, "found": recall.found, "recall": recall.recall,
+        "interval_low": recall.low, "interval_high": recall.high, "p": recall.p, "misses_views": recall.misses,
+        "worst_tilt_deg": list(recall.edges[recall.worst : recall.worst + 2]), "worst_p": recall.worst_p,
     }  # fmt: skip
 
 

@@ -116,3 +116,38 @@ def check_inside(picks: dict[str, NDArray[np.float64]], sizes: dict[str, tuple[i
             f"--picks: {outside} of {total} picks lie outside their micrographs; they count in other pixels: give the "
             "pixel size they were picked at as --picks-pixel-size"
         )
+
+
+def read_poses(
+    path: str | Path, names: Sequence[str], pixel_size: float
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Read places and tilts of refined particles, by the micrograph they lie on.
+
+    Places are corrected by the refined origins.
+
+    Raises
+    ------
+    InputError
+        When coordinates or angles are missing, or no particle lies on these micrographs.
+    """
+    table = open_picks(path).read()
+    tilt = table.features.get("rlnAngleTilt")
+    if table.coordinates_px is None or table.micrograph is None or tilt is None:
+        raise InputError(f"--poses {path}: holds no coordinates with rlnAngleTilt; give a refinement's particles")
+    own = table.pixel_size_angstrom or pixel_size
+    shift = np.zeros((len(table), 2))
+    for axis, letter in enumerate("XY"):
+        if f"rlnOrigin{letter}Angst" in table.features:
+            shift[:, axis] = table.features[f"rlnOrigin{letter}Angst"].to_numpy(np.float64) / own
+    places = (table.coordinates_px - shift + 0.5) * (own / pixel_size) - 0.5
+    keys = {_key(name): name for name in names}
+    angles = tilt.to_numpy(np.float64)
+    found = {}
+    for number, label in enumerate(table.micrograph_names):
+        name = _find(_key(label), keys)
+        rows = table.micrograph == number
+        if name is not None and rows.any():
+            found[name] = (places[rows], angles[rows])
+    if not found:
+        raise InputError(f"--poses {path}: none of its particles lies on the micrographs given; give those refined")
+    return found
