@@ -19,6 +19,7 @@ from napari_pickbias.imaging.phantoms import blob_projections, blob_volume, phan
 from napari_pickbias.imaging.rotations import matrices_from_euler
 from napari_pickbias.jobs.pick import PickResult, decide, pick_job
 from napari_pickbias.jobs.pick_candidates import candidate_arrays, candidates_of_arrays
+from napari_pickbias.jobs.pick_match import make_plan
 from napari_pickbias.jobs.pick_parameters import PickParameters
 from napari_pickbias.jobs.pick_templates import TemplateInput, bank_for, make_views, particle_diameter
 from napari_pickbias.jobs.progress import Progress
@@ -270,8 +271,8 @@ def test_bad_micrographs_are_left_out(
         (
             1.5,
             {},
-            "m0.mrc: is 400 × 400 px, 600 Å at 1.5 Å a pixel; the search needs four particle diameters (194.2 Å); check "
-            "--pixel-size, --diameter and the templates' pixel size",
+            "m0.mrc: is 400 × 400 px, 600 Å at 1.5 Å a pixel; the search needs four particle diameters (194.2 Å); "
+            "check --pixel-size, --diameter and the templates' pixel size",
         ),
         (
             177.0,
@@ -302,6 +303,19 @@ def test_contradictions_are_refused(
     with pytest.raises(InputError) as fault:
         pick(found, **more)
     assert str(fault.value) == line
+
+
+def test_a_doubtful_pixel_size_is_warned_of(simulated: tuple[MicrographSet, list[np.ndarray]], tmp_path: Path) -> None:
+    paths = list(simulated[0].micrographs.paths)
+    parameters = PickParameters(angular_step=90, lowpass=40)
+    plan = make_plan(micrograph_set(paths, 12.5), MAP, parameters)
+    assert plan.notes == ("m0.mrc: its header says 10 Å a pixel, but 12.5 Å is used; check the pixel size",)
+    assert make_plan(micrograph_set(paths), MAP, parameters).notes == ()
+    mrcfile.write(tmp_path / "unset.mrc", np.eye(400, dtype=np.float32), voxel_size=1.0)
+    ball = TemplateInput("map", blob_volume(phantom(30), 80), 1.0, "--map b.mrc")
+    assert make_plan(micrograph_set([tmp_path / "unset.mrc"], 1.0), ball, parameters).notes == (
+        "the micrographs' headers say 1 Å a pixel, as headers do that were never set; check --pixel-size",
+    )
 
 
 def test_no_pick_explains_itself(matched: tuple[PickResult, Memory]) -> None:

@@ -132,8 +132,15 @@ def make_plan(found: MicrographSet, templates: TemplateInput, parameters: PickPa
     """
     micrographs = found.micrographs
     pixel = one_pixel_size(micrographs)
-    shapes = [(header.shape[1], header.shape[2]) for header in read_headers(micrographs)]
+    headers = read_headers(micrographs)
+    shapes = [(header.shape[1], header.shape[2]) for header in headers]
     notes = list(found.notes)
+    stated = headers[0].voxel_size_angstrom[0]
+    if stated is not None and stated != 1.0 and abs(stated - pixel) > 0.02 * pixel:
+        notes.append(
+            f"{micrographs.names[0]}: its header says {stated:.4g} Å a pixel, but {pixel:.4g} Å is used; check the "
+            "pixel size"
+        )
     if pixel == 1.0 and parameters.pixel_size is None and found.list_file is None:
         notes.append("the micrographs' headers say 1 Å a pixel, as headers do that were never set; check --pixel-size")
     diameter = parameters.diameter or particle_diameter(templates)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_pickbias.report.document import Document, Fact, Section, Table
+from napari_pickbias.report.panels import short_name
 from napari_pickbias.report.pick_figures import (
     Shown,
     count_panel,
@@ -60,10 +61,10 @@ def pick_document(result: PickResult, shown: Sequence[Shown], summary: Mapping[s
         Section("Thresholds", tables=(_level_table(result),), panels=(fdr_panel(result), score_panel(result))),
         Section("Micrographs", tables=(_micrograph_table(result),), panels=(count_panel(result), *pictures)),
     ]
-    source = "views of a map" if facts["kind"] == "map" else "class averages"
+    source = f"{facts['views']} " + ("views of a map" if facts["kind"] == "map" else "class averages")
     return Document(
         title="Picking",
-        subtitle=f"{len(candidates.names)} micrographs, {facts['templates']:,} templates of {facts['views']} {source}",
+        subtitle=f"{_micrographs(len(candidates.names))}, {facts['templates']:,} templates of {source}",
         headline=_headline(result),
         program=program_name(summary),
         warnings=result.warnings,
@@ -90,12 +91,16 @@ def pick_document(result: PickResult, shown: Sequence[Shown], summary: Mapping[s
 def _headline(result: PickResult) -> str:
     used = len(result.candidates.used)
     if result.count == 0:
-        return f"Nothing was picked on {used} micrographs: no score reaches {result.threshold:.2f}."
-    text = f"{result.count:,} picks on {used} micrographs, from a score of {result.threshold:.2f} up"
+        return f"Nothing was picked on {_micrographs(used)}: no score reaches {result.threshold:.2f}."
+    text = f"{result.count:,} picks on {_micrographs(used)}, from a score of {result.threshold:.2f} up"
     if result.fdr is None:
         return f"{text}; how many are false cannot be told."
     value, low, high = result.fdr
     return f"{text}; {value:.1%} of them are expected to be false ({low:.1%} to {high:.1%})."
+
+
+def _micrographs(count: int) -> str:
+    return f"{count:,} micrograph" + ("" if count == 1 else "s")
 
 
 def _facts(result: PickResult) -> tuple[Fact, ...]:
@@ -146,14 +151,14 @@ def _micrograph_table(result: PickResult) -> Table:
     rows = []
     for name, match in zip(result.candidates.names, result.candidates.matches, strict=True):
         if match is None:
-            rows.append((name, "left out", "", "", "", result.candidates.faults[name]))
+            rows.append((short_name(name), "left out", "", "", "", result.candidates.faults[name]))
             continue
         noise = np.mean([(table["score"] >= result.threshold).sum() for table in match.null_peaks])
         sure = f"{match.trusted_from:.2f}" if np.isfinite(match.trusted_from) else "never"
         top = f"{match.peaks['score'].max():.2f}" if len(match.peaks) else ""
         rows.append(
             (
-                name,
+                short_name(name),
                 f"{len(result.picks[name]['score'])}",
                 f"{noise:.1f}",
                 top,

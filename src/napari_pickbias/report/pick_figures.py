@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 from napari_pickbias.report.panels import (
@@ -116,9 +117,11 @@ def _draw_scores(result: PickResult, figure: FigureBase, theme: Theme) -> None:
     axes.stairs(counts, edges, fill=True, color=GREY, alpha=0.45, label="noise")
     axes.stairs(np.histogram(np.minimum(real, edges[-1]), edges)[0], edges, color=BLUE, linewidth=1.3, label="data")
     mark_threshold(axes, theme, result.threshold, f"threshold {result.threshold:.2f}")
-    axes.set_yscale("symlog", linthresh=10)
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(lambda value, _position: f"{value:,.0f}")
+    # Single peaks count where the two part, so the axis is logarithmic.
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.4)
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _position: f"{value:,g}")
     dress(axes, theme, x="score (standard deviations of the noise)", y="peaks", grid="y")
     legend(axes, theme)
 
@@ -192,7 +195,10 @@ def _draw_counts(result: PickResult, figure: FigureBase, theme: Theme) -> None:
     axes.plot(place, noise, "o", color=ORANGE, markersize=3.5, label="noise alone")
     axes.set_xlim(0.3, len(counts) + 0.7)
     axes.set_ylim(bottom=0)
-    whole_numbers(axes, "x")
+    if len(counts) <= 20:
+        axes.set_xticks(place)
+    else:
+        whole_numbers(axes, "x")
     whole_numbers(axes, "y")
     dress(axes, theme, x="micrograph", y="picks", grid="y")
     legend(axes, theme, ncols=2, loc="lower right", fontsize=SMALL_SIZE, frameon=True, labelcolor="black")
