@@ -34,20 +34,23 @@ from napari_pickbias.records import read_volume
 
 DATA = Path(os.environ.get("PICKBIAS_DATA", "data"))
 
-CASES: dict[str, dict[str, object]] = {
-    "70S-11": {"molecule": "70S", "box": 11, "patches": 2500},
-    "BPTI-11": {"molecule": "BPTI", "box": 11, "patches": 2500},
-    "ADK-11": {"molecule": "ADK", "box": 11, "patches": 2500},
-    "70S-11-touching": {"molecule": "70S", "box": 11, "patches": 2500, "touching": True},
-    "70S-15": {"molecule": "70S", "box": 15, "patches": 2000, "most_seeds": 2},
-    "70S-21": {"molecule": "70S", "box": 21, "patches": 1000, "most_seeds": 1},
-    "70S-11-snr-0.5": {"molecule": "70S", "box": 11, "patches": 4000, "snr": 0.5, "most_seeds": 2},
-    "70S-11-snr-0.25": {"molecule": "70S", "box": 11, "patches": 8000, "snr": 0.25, "most_seeds": 1},
-    "70S-11-snr-0.25-32k": {"molecule": "70S", "box": 11, "patches": 32000, "snr": 0.25, "most_seeds": 1},
-    "70S-11-warped": {"molecule": "70S", "box": 11, "patches": 2500, "start": "warped", "most_seeds": 2},
-    "ADK-11-closed": {"molecule": "ADK", "box": 11, "patches": 2500, "start": "closed", "most_seeds": 2},
-    "70S-11-random": {"molecule": "70S", "box": 11, "patches": 2500, "start": "random", "most_seeds": 2},
+USUAL: dict[str, object] = {
+    "molecule": "70S", "box": 11, "patches": 2500, "snr": 1.0, "start": "lowpass", "touching": False, "iterations": 13,
 }  # fmt: skip
+CASES: dict[str, dict[str, object]] = {
+    "70S-11": {},
+    "BPTI-11": {"molecule": "BPTI"},
+    "ADK-11": {"molecule": "ADK"},
+    "70S-11-touching": {"touching": True},
+    "70S-15": {"box": 15, "patches": 1600, "iterations": 8, "most_seeds": 2},
+    "70S-21": {"box": 21, "patches": 800, "iterations": 7, "most_seeds": 1},
+    "70S-11-snr-0.5": {"patches": 4000, "snr": 0.5, "most_seeds": 2},
+    "70S-11-snr-0.25": {"patches": 8000, "snr": 0.25, "most_seeds": 1},
+    "70S-11-snr-0.25-32k": {"patches": 32000, "snr": 0.25, "most_seeds": 1},
+    "70S-11-warped": {"start": "warped", "iterations": 20, "most_seeds": 2},
+    "ADK-11-closed": {"molecule": "ADK", "start": "closed", "iterations": 20, "most_seeds": 2},
+    "70S-11-random": {"start": "random", "iterations": 20, "most_seeds": 2},
+}
 
 
 def molecule(name: str, size: int) -> np.ndarray:
@@ -121,7 +124,7 @@ def scene(volume: np.ndarray, count: int, seed: int, *, touching: bool) -> tuple
 
 def run(name: str, seed: int, threads: int) -> dict[str, object]:
     """Return the record of one run."""
-    case = {"snr": 1.0, "start": "lowpass", "touching": False} | CASES[name]
+    case = USUAL | CASES[name]
     size, snr = int(case["box"]), float(case["snr"])
     levels = rotation_levels(4608)
     truth = scaled_to(make_model(size, levels), molecule(str(case["molecule"]), size), snr, 1.0)
@@ -135,7 +138,7 @@ def run(name: str, seed: int, threads: int) -> dict[str, object]:
         lowpass=None if case["start"] == "lowpass" else size // 2, snr=None, seed=seed,
     )  # fmt: skip
     volumes, records = [state.volume], []
-    stages = default_stages(13 if case["start"] == "lowpass" else 20)
+    stages = default_stages(int(case["iterations"]))
     for state, record in run_stages(patches, model, state, stages, options, rows, [seed]):  # noqa: B020
         volumes.append(state.volume)
         records.append(record)
