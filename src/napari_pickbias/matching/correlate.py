@@ -58,8 +58,9 @@ def moments(image: Real, name: str, pool: Executor) -> tuple[float, float]:
 
     def block(first: int) -> tuple[int, float, float]:
         values = image[first : first + rows].astype(np.float64)
-        mean = float(values.mean())
-        values -= mean
+        with np.errstate(invalid="ignore"):  # infinite pixels are told of below
+            mean = float(values.mean())
+            values -= mean
         values = values.ravel()
         return values.size, mean, float(np.vdot(values, values))
 
