@@ -30,7 +30,8 @@ pytestmark = pytest.mark.interop
 Scene = tuple[Path, np.ndarray]
 PICK = ["--angular-step", "45", "--lowpass", "40", "--threshold", "4", "--contrast", "white", "--surrogates", "4"]
 PICK += ["--ctf", "none", "--threads", "1"]
-BIAS = [*PICK, "--nulls", "8"]
+COARSE = ["--angular-step", "90"]
+BIAS = [*PICK, *COARSE, "--nulls", "8"]
 PICKFREE = ["--box", "9", "--rotations", "192", "--iterations", "2", "--snr", "1", "--no-whiten", "--no-ctf"]
 PICKFREE += ["--no-null", "--threads", "1"]
 
@@ -107,7 +108,7 @@ def test_picking_with_a_map_resumed(stub: Stub, no_figures: None, capsys: pytest
         raise HangupError
 
     stub.hooks["jobs.save_output"] = leave
-    words = ["pick", "J6", "--volume", "J6", *PICK]
+    words = ["pick", "J6", "--volume", "J6", *PICK, *COARSE]
     assert run(stub, *words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "save particles" in line

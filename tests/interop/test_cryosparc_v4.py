@@ -6,6 +6,7 @@ Runs where cryosparc-tools 4.x is installed in the place of 5.x: the two cannot 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,38 +21,60 @@ if not cryosparc.__version__.startswith("4."):
     )
 
 import cryosparc.tools as tools  # noqa: E402
-from interop.cryosparc_files import ARGUMENTS, make_project  # noqa: E402
+import starfile  # noqa: E402
+from interop.cryosparc_files import ARGUMENTS, LAYOUT, make_project, make_refinement  # noqa: E402
+from interop.cryosparc_scenes import SIDE, make_pickfree_scene, make_picking_scene  # noqa: E402
 from interop.cryosparc_stub4 import EMAIL, LICENSE, PASSWORD, Stub4  # noqa: E402
 
 import napari_pickbias.runs.outliers as room  # noqa: E402
+from napari_pickbias.records import read_volume  # noqa: E402
 from pickbias_cryosparc import live  # noqa: E402
 
 pytestmark = pytest.mark.interop
+PICK = ["--angular-step", "90", "--lowpass", "40", "--threshold", "4", "--surrogates", "4", "--ctf", "none"]
+PICK += ["--contrast", "white", "--threads", "1"]
 
 
 @pytest.fixture
-def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub4]:
-    """The server, and the login that the client read from the environment when it was imported."""
-    root = make_project(tmp_path / "CS-three")
-    login = (LICENSE, "elsewhere", 39000, EMAIL, PASSWORD, 300)
-    monkeypatch.setattr(tools.CryoSPARC.__init__, "__defaults__", login)
+def login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The login that the client read from the environment when it was imported."""
+    found = (LICENSE, "elsewhere", 39000, EMAIL, PASSWORD, 300)
+    monkeypatch.setattr(tools.CryoSPARC.__init__, "__defaults__", found)
     monkeypatch.setenv("CRYOSPARC_PASSWORD", PASSWORD)
     monkeypatch.setattr("cryosparc.command.RETRY_INTERVAL", 0)
     monkeypatch.setattr(room, "write_outlier_report", lambda *arguments: {})  # the other client's test has it
+
+
+@contextmanager
+def serve(root: Path) -> Iterator[Stub4]:
+    """Serve the jobs whose files are there."""
     with Stub4(root) as server:
-        n = len(np.load(root / "J2/extracted_particles.cs"))
-        files = {"blob": "J2/extracted_particles.cs", "location": "J2/J2_passthrough_particles.cs"}
-        results = [
-            {"group_name": "particles", "name": s, "type": f"particle.{s}", "metafiles": [f], "num_items": [n]}
-            for s, f in files.items()
-        ]
-        server.add_job("J2", [{"name": "particles", "type": "particle"}], results, "extract")
+        for uid, outputs in LAYOUT.items():
+            if not (root / uid).exists():
+                continue
+            groups = [{"name": name, "type": kind} for name, (kind, _) in outputs.items()]
+            results = []
+            for name, (kind, slots) in outputs.items():
+                for slot, file in slots.items():
+                    prefix, _, dtype = slot.partition(":")
+                    more = {"metafiles": [file], "num_items": [len(np.load(root / file))], "passthrough": False}
+                    results.append({"group_name": name, "name": prefix, "type": f"{kind}.{dtype or prefix}", **more})
+            server.add_job(uid, groups, results, "extract")
         yield server
 
 
+@pytest.fixture
+def stub(tmp_path: Path, login: None) -> Iterator[Stub4]:
+    with serve(make_project(tmp_path / "CS-three")) as server:
+        yield server
+
+
+def run(stub: Stub4, job: str, *more: str, project: str = "P3") -> int:
+    return live.main([job, "--url", f"http://127.0.0.1:{stub.base_port}", project, "W1", *more])
+
+
 def outliers(stub: Stub4, *more: str, project: str = "P3") -> int:
-    url = f"http://127.0.0.1:{stub.base_port}"
-    return live.main(["outliers", "--url", url, project, "W1", "J2", *ARGUMENTS, *more])
+    return run(stub, "outliers", "J2", *ARGUMENTS, *more, project=project)
 
 
 def test_the_whole_way(stub: Stub4, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +91,59 @@ def test_the_whole_way(stub: Stub4, capsys: pytest.CaptureFixture[str]) -> None:
     assert len([e for e in stub.events if e["type"] == "image"]) >= 4
     assert all(data.startswith(b"\x89PNG") for _, data in stub.assets)
     assert not [e for e in stub.events if e["type"] == "error"]
+
+
+def test_softmodes(tmp_path: Path, login: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with serve(make_refinement(tmp_path / "CS-three")) as stub:
+        assert run(stub, "softmodes", "J4", "--modes", "1", "--box", "8", "--iterations", "3", "--threads", "1") == 0
+        assert capsys.readouterr().err == ""
+        assert stub.jobs["J5"]["status"] == "completed"
+        mode = stub.rows("J5", "mode_01")
+        for slot in ("map", "map_plus", "map_minus"):
+            assert (
+                list(read_volume(stub.root / mode[f"{slot}/path"][0]).data.shape) == mode[f"{slot}/shape"][0].tolist()
+            )
+        source, particles = stub.rows("J4", "particles"), stub.rows("J5", "particles")
+        np.testing.assert_array_equal(particles["uid"], source["uid"])
+        assert particles["rotation_sd/value"].min() > 0
+        assert "alignments3D/pose" in particles.fields()
+        stub.jobs["J4"]["output_result_groups"] = [{"name": "particles", "type": "particle"}]
+        assert run(stub, "softmodes", "J4") == 2
+        line = "J4: has no volume output (particles (particle)); give a 3-D refinement with --volume"
+        assert capsys.readouterr().err == f"pickbias-cryosparc: {line}\n"
+        assert (stub.jobs["J6"]["status"], stub.events[-1]["text"]) == ("failed", line)
+
+
+def test_pick_and_bias(tmp_path: Path, login: None, capsys: pytest.CaptureFixture[str]) -> None:
+    make_picking_scene(tmp_path / "CS-three")
+    with serve(tmp_path / "CS-three") as stub:
+        assert run(stub, "pick", "J6", "--templates", "J6", *PICK) == 0
+        picks, table = stub.rows("J7", "particles"), starfile.read(stub.root / "J7/picks.star")
+        np.testing.assert_allclose(picks["location/center_x_frac"] * SIDE, table["rlnCoordinateX"], atol=2e-3)
+        np.testing.assert_allclose(picks["pick_stats/ncc_score"], table["rlnAutopickFigureOfMerit"], atol=1e-4)
+        assert set(stub.rows("J6", "exposures").fields()) == set(stub.rows("J7", "micrographs").fields())
+        assert run(stub, "bias", "J6", "--volume", "J6", "--picks", "J7", *PICK, "--nulls", "8") == 0
+        scored = stub.rows("J8", "particles_scored")
+        assert 0 < len(scored) <= len(picks)
+        assert np.isin(scored["uid"], picks["uid"]).all()
+        twin = stub.rows("J8", "noise_twin")
+        assert len(twin) == int(twin["blob/idx"].max()) + 1
+        assert capsys.readouterr().err == ""
+        assert {stub.jobs[uid]["status"] for uid in ("J7", "J8")} == {"completed"}
+
+
+def test_pickfree(tmp_path: Path, login: None, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--box", "9", "--rotations", "192", "--iterations", "2", "--snr", "1", "--no-whiten", "--no-null"]
+    make_pickfree_scene(tmp_path / "CS-three")
+    with serve(tmp_path / "CS-three") as stub:
+        assert run(stub, "pickfree", "J6", "--volume", "J6", *words, "--no-ctf", "--threads", "1") == 0
+        assert capsys.readouterr().err == ""
+        volume = stub.rows("J7", "volume")
+        assert [volume[f"{slot}/path"][0] for slot in ("map", "map_half_A", "map_half_B")] == [
+            "J7/map.mrc",
+            "J7/half1.mrc",
+            "J7/half2.mrc",
+        ]
 
 
 def test_faults_are_one_line_and_show_no_password(

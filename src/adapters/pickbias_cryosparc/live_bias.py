@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import starfile
 from numpy.typing import ArrayLike, NDArray
 
-from napari_pickbias.errors import InputError
 from napari_pickbias.jobs.bias_parameters import BiasParameters
 from napari_pickbias.records import read_header
 from pickbias_cryosparc import live_exposures
@@ -25,6 +23,7 @@ from pickbias_cryosparc.live_exposures import (
     load_sought,
     micrograph_rows,
     pick_rows,
+    read_picks,
     stat_columns,
 )
 from pickbias_cryosparc.live_external import ExternalJob
@@ -114,28 +113,11 @@ def _twin_fields() -> list[str]:
     return [*(f"blob/{name}" for name in IMAGE_FIELDS), *(f"ctf/{name}" for name in (*CTF_DEFAULTS, "type"))]
 
 
-def _table(path: Path, block: str | None = None) -> pd.DataFrame:
-    """Read a table that the run wrote."""
-    if not path.exists():
-        raise InputError(f"{path}: is missing; run again without --resume")
-    found = starfile.read(path)
-    table: pd.DataFrame = found if block is None else found[block]
-    return table
-
-
 def _send_scored(
     external: ExternalJob, exposures: Any, picks: Any, folder: Path, min_distance_angstrom: float
 ) -> list[str]:
     """Send the scored picks; those that came in keep their uid and place."""
-    table = _table(folder / "picks_scored.star")
-    scored = Pick(
-        table["rlnMicrographName"].to_numpy(str),
-        table["rlnCoordinateX"].to_numpy(np.float64),
-        table["rlnCoordinateY"].to_numpy(np.float64),
-        table["rlnAutopickFigureOfMerit"].to_numpy(np.float64),
-        table["rlnAnglePsi"].to_numpy(np.float64),
-        table["rlnClassNumber"].to_numpy(np.int64) - 1,
-    )
+    scored = read_picks(folder / "picks_scored.star")
     if picks is None:
         uids, columns = pick_rows(exposures, scored, min_distance_angstrom)
         external.save(SCORED, fill(external, SCORED, uids, columns))
@@ -187,7 +169,8 @@ def _file_names(paths: NDArray[np.str_]) -> NDArray[np.str_]:
 
 def _send_twin(external: ExternalJob, exposures: Any, folder: Path) -> None:
     """Send the noise twin as a particle stack, particles bright."""
-    table, stack = _table(folder / "twin/particles.star", "particles"), folder / "twin/particles.mrcs"
+    stack = folder / "twin/particles.mrcs"
+    table = starfile.read(stack.with_suffix(".star"))["particles"]
     header, path = read_header(stack), external.in_project(stack)
     count = len(table)
     rows = {f"noise_of_{Path(name).name}": row for name, row in micrograph_rows(exposures).items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import starfile
 from numpy.typing import ArrayLike, NDArray
 
 from napari_pickbias.errors import InputError
@@ -140,6 +141,39 @@ class Pick(NamedTuple):
     score: NDArray[np.float64]
     psi_deg: NDArray[np.float64]
     template: NDArray[np.int64]
+
+
+def read_picks(path: str | Path) -> Pick:
+    """Read the picks that a run wrote: ``picks.star`` of picking, ``picks_scored.star`` of the bias diagnosis.
+
+    Raises ``InputError`` when the file is not there.
+    """
+    if not Path(path).exists():
+        raise InputError(f"{path}: is missing; run again without --resume")
+    found = starfile.read(path)
+    return Pick(
+        found["rlnMicrographName"].to_numpy(str),
+        found["rlnCoordinateX"].to_numpy(np.float64),
+        found["rlnCoordinateY"].to_numpy(np.float64),
+        found["rlnAutopickFigureOfMerit"].to_numpy(np.float64),
+        found["rlnAnglePsi"].to_numpy(np.float64),
+        found["rlnClassNumber"].to_numpy(np.int64) - 1,
+    )
+
+
+def pick_dataset(exposures: Any, picks: Pick, min_distance_angstrom: float = 0.0) -> Any:
+    """Return picks as a dataset with the slots ``location`` and ``pick_stats``, for a script of one's own."""
+    from cryosparc.dataset import Dataset
+
+    uids, columns = pick_rows(exposures, picks, min_distance_angstrom)
+    types = dict.fromkeys(columns, "<f4") | {
+        "location/micrograph_uid": "<u8",
+        "location/exp_group_id": "<u4",
+        "location/micrograph_path": "O",
+        "location/micrograph_shape": "<u4",
+        "pick_stats/template_idx": "<u4",
+    }
+    return Dataset({"uid": uids, **{name: np.asarray(v).astype(types[name]) for name, v in columns.items()}})
 
 
 def pick_rows(

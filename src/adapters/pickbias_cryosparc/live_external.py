@@ -145,7 +145,7 @@ class ExternalJob:
         prefixed = [
             (n if "/" in n else f"{r['name']}/{n}", str(t)) for r in results for n, t in r.get("min_fields", [])
         ]
-        return [(name, dtype) for name, dtype in prefixed if not name.endswith("uid")]
+        return [(name, dtype) for name, dtype in prefixed if name.rpartition("/")[2] != "uid"]
 
     def save(self, output: str, dataset: Any) -> None:
         """Send an output; what failed on the way is sent whole again, which the client itself does not do.
