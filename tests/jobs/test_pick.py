@@ -177,9 +177,9 @@ def test_picks_lie_on_particles(
         assert set(np.unique(columns["template"])) <= set(range(1, result.candidates.facts["views"] + 1))
         distance, _ = cKDTree(np.column_stack([columns["x_px"], columns["y_px"]])).query(truth)
         hits += int((distance < 4).sum())
-    # 35, 32 and 26 of 42, and 24 to 26 others, with three seeds.
+    # 26 to 35 of 42, and 14 to 32 others, over five seeds.
     assert hits >= 24
-    assert result.count - hits <= 32
+    assert result.count - hits <= 36
     assert result.fdr is not None
     assert result.fdr[1] <= result.fdr[0] <= result.fdr[2]
     assert result.expected_false[1] <= result.expected_false[0] <= result.expected_false[2]
