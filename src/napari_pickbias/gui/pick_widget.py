@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
-from matplotlib.figure import Figure
 from napari.layers import Points
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QLabel, QSlider, QVBoxLayout, QWidget
@@ -16,6 +14,7 @@ from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QLabel, QSlider, QVBoxLayo
 from napari_pickbias.errors import InputError
 from napari_pickbias.gui.docked import button, row_of
 from napari_pickbias.gui.figure_view import FigureView, theme_of
+from napari_pickbias.gui.live_plot import LivePlot
 from napari_pickbias.gui.pick_layers import KEPT_COLOR
 from napari_pickbias.gui.preferences import PLUGIN
 from napari_pickbias.gui.run_widget import SHOWS, STAR, Input, RunWidget
@@ -47,10 +46,8 @@ class ThresholdPanel(QWidget):
         self.theme = theme_of(theme_name)
         self.view: PickView | None = None
         self.points: Points | None = None
-        figure = Figure(figsize=(3.6, 1.9), layout="constrained", facecolor=self.theme.background)
-        self.axes = figure.subplots()
-        self.canvas = FigureCanvasQTAgg(figure)
-        self.canvas.setFixedHeight(190)
+        self.canvas = LivePlot(self.theme, 190)
+        self.axes = self.canvas.axes
         self.slider = QSlider(orientation=Qt.Orientation.Horizontal, minimum=0, maximum=_STEPS)
         self.box = QDoubleSpinBox(decimals=3, keyboardTracking=False)
         self.log = QCheckBox("log", checked=True)
@@ -59,7 +56,6 @@ class ThresholdPanel(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         for widget in (self.canvas, self.slider, row_of(QLabel("Threshold"), self.box, self.log), self.meaning):
             column.addWidget(widget)
-        self._line: Any = None
         self.slider.valueChanged.connect(self._on_slider)
         self.box.valueChanged.connect(self.set_threshold)
         self.log.toggled.connect(self.draw)
@@ -90,9 +86,7 @@ class ThresholdPanel(QWidget):
         if self.points is not None:
             self.points.shown = self.view.table["score"].to_numpy() >= value
         self.meaning.setText(self.view.meaning(value).text(len(self.view.micrographs)))
-        if self._line is not None:
-            self._line.set_xdata([value, value])
-            self.canvas.draw_idle()
+        self.canvas.move_lines([value])
 
     def draw(self, *_ignored: object) -> None:
         """Draw the histogram."""
@@ -107,7 +101,7 @@ class ThresholdPanel(QWidget):
         if self.log.isChecked():
             axes.set_yscale("log")
             axes.set_ylim(0.3, None)
-        self._line = axes.axvline(getattr(self, "threshold", self.view.threshold), color="#E69F00", linewidth=1.4)
+        self.canvas.set_lines([getattr(self, "threshold", self.view.threshold)], "#E69F00")
         dress(axes, self.theme, x="score (standard deviations of the noise)", y="peaks")
         legend(axes, self.theme)
         self.canvas.draw_idle()

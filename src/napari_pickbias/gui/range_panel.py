@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
-from matplotlib.figure import Figure
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleRangeSlider
 
 from napari_pickbias.gui.curation import Curation
 from napari_pickbias.gui.docked import button, row_of
+from napari_pickbias.gui.live_plot import LivePlot
 from napari_pickbias.gui.pick_layers import KEPT_COLOR, REJECTED_COLOR
 from napari_pickbias.report.palette import DARK, Theme
 from napari_pickbias.report.panels import dress
@@ -40,10 +39,8 @@ class RangePanel(QWidget):
         self.slider.setEdgeLabelMode(QLabeledDoubleRangeSlider.EdgeLabelMode.NoLabel)
         self.slider.setHandleLabelPosition(QLabeledDoubleRangeSlider.LabelPosition.NoLabel)
         self.low, self.high = (QDoubleSpinBox(decimals=4, keyboardTracking=False) for _ in "lh")
-        figure = Figure(figsize=(3.4, 1.5), layout="constrained", facecolor=theme.background)
-        self.axes = figure.subplots()
-        self.canvas = FigureCanvasQTAgg(figure)
-        self.canvas.setFixedHeight(150)
+        self.canvas = LivePlot(theme, 150)
+        self.axes = self.canvas.axes
         self.canvas.setToolTip("Left click sets the lower end, right click the upper one")
         self.active = QLabel(wordWrap=True)
         above = button("Select above", "Select all picks above the upper handle", lambda: self._select("above"))
@@ -106,7 +103,7 @@ class RangePanel(QWidget):
         self.low.setValue(limits[0])
         self.high.setValue(limits[1])
         self._busy = False
-        self._mark(limits)
+        self.canvas.move_lines(limits)
         ranges = [f"{name}: {a:.4g} to {b:.4g}" for name, (a, b) in self.curation.ranges.items()]
         self.active.setText("Ranges in force: " + "; ".join(ranges) if ranges else "No range is in force.")
 
@@ -131,13 +128,8 @@ class RangePanel(QWidget):
             axes.set_yscale("log")
             axes.set_ylim(0.7, None)
         axes.set_xlim(self._edges[0], self._edges[-1])
-        self._lines = [axes.axvline(x, color=self.theme.text, linewidth=1) for x in self.slider.value()]
+        self.canvas.set_lines(self.limits(), self.theme.text)
         dress(axes, self.theme, y="picks")
-        self.canvas.draw_idle()
-
-    def _mark(self, limits: tuple[float, float]) -> None:
-        for line, x in zip(getattr(self, "_lines", []), limits, strict=False):
-            line.set_xdata([x, x])
         self.canvas.draw_idle()
 
     def limits(self) -> tuple[float, float]:
