@@ -21,6 +21,8 @@ from napari_pickbias.matching.calibrate import (
     working_pixel,
 )
 from napari_pickbias.matching.contrast import Contrast
+from napari_pickbias.matching.match import match_warnings
+from napari_pickbias.matching.preprocess import Prepared
 
 PARTICLES, SCENES = 60, 5
 
@@ -246,3 +248,31 @@ def test_working_pixel() -> None:
     assert working_pixel(replace(given, diameter=96.0)) == 8.0  # twelve pixels a particle
     assert working_pixel(replace(given, lowpass=None)) == 1.0
     assert working_pixel(replace(given, pixel_size=14.0)) == 14.0
+
+
+def test_warnings_of_a_micrograph() -> None:
+    """Each line, and no line where all is well."""
+    image = np.zeros((8, 8), np.float32)
+    good, bad = Prepared(image, image == 0, 0.02), Prepared(image, image == 0, 0.75)
+    model = mixtures()[0][0].noise
+    lost, crowded = replace(model, trusted_from=np.inf), replace(model, free_fraction=0.3)
+    bright, dark, even = (Contrast(1, 90, 10, 8.0), Contrast(-1, 10, 90, -8.0), Contrast(1, 52, 48, 0.4))
+    assert match_warnings(good, model, (1.0, 0.9), bright) == ()
+    assert match_warnings(good, model, (1.0, 0.9), even) == ()
+    assert match_warnings(good, model, (1.0, 0.9), dark) == (
+        "contrast: of the 100 highest peaks of the micrograph and of its inverse 90 are the inverse's; the particles "
+        "seem to be dark: invert the contrast",
+    )
+    assert match_warnings(good, lost, (1.0, 0.9), even) == (
+        "picks: nothing here differs from noise; check the pixel size, the template and the contrast",
+    )
+    assert match_warnings(bad, model, (1.0, 0.9), bright) == (
+        "area: 75% is carbon, ice or dirt, or near to it, and is not picked from",
+    )
+    assert match_warnings(good, crowded, (1.0, 0.9), bright) == (
+        "crowded: particles take 70% of the area; the FDR of low thresholds may come out too low (fringes between "
+        "particles are not in the noise model)",
+    )
+    assert match_warnings(good, model, (9.0, 0.9), bright) == (
+        "scores: spread 10.0 times as wide as those of its noise; look for ice, dirt or an aperture's edge",
+    )

@@ -203,7 +203,7 @@ def match_micrograph(
     if settings.noise == "auto" and model.free_fraction >= LEAST_FREE:
         trusted = trusted_score(peaks, null_peaks, distance)
     tails = compare_tails(peaks["score"], peaks_of(*match(-prepared.image))["score"])
-    warnings = _warnings(prepared, model, peaks, spread, tails)
+    warnings = match_warnings(prepared, model, spread, tails)
     for table in (peaks, *null_peaks):
         table["y"] *= small.ratio[0]
         table["x"] *= small.ratio[1]
@@ -223,14 +223,19 @@ def match_micrograph(
     )
 
 
-def _warnings(
-    prepared: Prepared,
-    model: NoiseModel,
-    peaks: NDArray[np.void],
-    spread: tuple[float, float],
-    tails: Contrast,
+def match_warnings(
+    prepared: Prepared, model: NoiseModel, spread: tuple[float, float], tails: Contrast
 ) -> tuple[str, ...]:
-    """Return what a user should know about one micrograph, a line each."""
+    """Return what a user should know about one micrograph, a line each.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    model : NoiseModel
+    spread : (float, float)
+        Of the scores of the micrograph and of its noise.
+    tails : Contrast
+    """
     lines = []
     if tails.clear and tails.sign < 0:
         lines.append(
