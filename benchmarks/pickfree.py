@@ -51,13 +51,14 @@ def scene(volume: np.ndarray, count: int, seed: int, *, density: float = 0.15, g
     free = np.ones((image.shape[0] - size + 1,) * 2, bool)
     corners = []
     for place in rng.permutation(free.size):
+        if len(corners) >= wanted:
+            break
         y, x = divmod(int(place), free.shape[1])
         if free[y, x]:
             corners.append((y, x))
             free[max(0, y - apart + 1) : y + apart, max(0, x - apart + 1) : x + apart] = False
-            if len(corners) == wanted:
-                break
-    for (y, x), view in zip(corners, project(volume, random_rotations(len(corners), rng)), strict=True):
+    views = project(volume, random_rotations(len(corners), rng)) if corners else []
+    for (y, x), view in zip(corners, views, strict=True):
         image[y : y + size, x : x + size] += view
     cut = image.reshape(side, size, side, size).transpose(0, 2, 1, 3).reshape(-1, size, size)
     return np.ascontiguousarray(cut[:count]), image, len(corners)

@@ -183,6 +183,10 @@ mic_000.mrc 1
         ("oblong", "pickbias: --initial-map: its box is 9 × 9 × 8 voxels, not a cube; give a cubic map"),
         ("none", "pickbias: --micrographs nothing/*.mrc: no micrographs (.mrc) are there; give their folder, "),
         ("density", "pickbias: --empty 1.0: input should be less than 1"),
+        (
+            "lowpass",
+            "pickbias: --lowpass 500: is coarser than the box of 90 Å, so nothing of the initial map would be ",
+        ),
         ("stages", "pickbias: --stages 3:2: value error, '3:2': iterations must be at least 1, and the fraction above"),
         ("stage", "pickbias: --stages ten: value error, 'ten' is no stage; write iterations:fraction:last_shell, "),
     ],
@@ -207,7 +211,12 @@ def test_every_fault_is_one_line(
     if case == "ctf":
         micrographs = "micrographs.star"
         (tmp_path / micrographs).write_text(STAR)
-    more += {"density": ["--empty", "1"], "stages": ["--stages", "3:2"], "stage": ["--stages", "ten"]}.get(case, [])
+    more += {
+        "density": ["--empty", "1"],
+        "stages": ["--stages", "3:2"],
+        "stage": ["--stages", "ten"],
+        "lowpass": ["--lowpass", "500"],
+    }.get(case, [])
     if case == "device":
         monkeypatch.setitem(sys.modules, "cupy", None)  # type: ignore[arg-type]
         more += ["--device", "cuda"]

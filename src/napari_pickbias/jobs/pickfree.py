@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.imaging.correlation import crossing_resolution, fourier_correlation
-from napari_pickbias.imaging.fourier import fourier_resample_volume
-from napari_pickbias.imaging.volumes import soft_ball
 from napari_pickbias.jobs.pickfree_chains import Chain, run_chain
-from napari_pickbias.jobs.pickfree_parameters import PickfreeParameters, parse_stages
+from napari_pickbias.jobs.pickfree_parameters import PickfreeParameters
 from napari_pickbias.jobs.pickfree_patches import (
     Patches,
     check_sizes,
@@ -25,18 +23,13 @@ from napari_pickbias.jobs.pickfree_patches import (
     surrogate_of,
     whitened,
 )
+from napari_pickbias.jobs.pickfree_setup import cells_of, check_device, course_of, initial_map, origin_of, start_shell
 from napari_pickbias.jobs.progress import Checkpoints, NoCheckpoints, Progress
 from napari_pickbias.pickfree.alignment import refined
-from napari_pickbias.pickfree.chain import Model, Options, Record, Stage, State, make_model
-from napari_pickbias.pickfree.dense import array_library
+from napari_pickbias.pickfree.chain import Model, Options, Record, State, make_model
 from napari_pickbias.pickfree.picking import pick_boxes, refine_picks
 from napari_pickbias.pickfree.reconstruct import (
-    DEFAULT_ROTATIONS,
-    PAPER_ROTATIONS,
-    default_stages,
     half_rows,
-    paper_options,
-    paper_stages,
     prepared_start,
 )
 from napari_pickbias.pickfree.rotation_levels import rotation_levels
@@ -148,22 +141,23 @@ def pickfree_job(
     """
     kept = checkpoints or NoCheckpoints()
     box = parameters.box
-    volume, voxel, warnings = _initial(initial, box)
+    volume, voxel, warnings = initial_map(initial, box)
     check_sizes(micrographs, voxel, box)
-    _check_device(parameters.device)
+    check_device(parameters.device)
+    shell = start_shell(parameters, voxel)
     patches = yield from prepare(micrographs, voxel, parameters, folder, kept)
     warnings += patches.notes
-    stages, options, rotations = _course(parameters, threads)
+    stages, options, rotations = course_of(parameters, threads)
     count = len(patches.real)
     if count < 50:
         raise InputError(
             f"--micrographs: give only {count} patches of {box} px at {voxel:.3g} Å; at least 50 are needed, and some "
             "thousands to be of use: give more micrographs"
         )
-    model = make_model(box, rotation_levels(rotations, _cells(rotations)), patches.ctfs, patches.group)
+    model = make_model(box, rotation_levels(rotations, cells_of(rotations)), patches.ctfs, patches.group)
     yield Progress("start", 0, 1, "scaling the initial map to the micrographs")
-    state, snr, sign = _start(patches, model, volume, parameters, options, kept)
-    factor = _factor(state.volume, lowpassed(volume, parameters.lowpass or max(2, round(0.2 * box))))
+    state, snr, sign = _start(patches, model, volume, shell, parameters, options, kept)
+    factor = _factor(state.volume, lowpassed(volume, shell))
     every, (even, odd) = np.arange(count), half_rows(count)
     real, null = _signed(patches.real, sign), patches.null
     seed = parameters.seed
@@ -202,7 +196,7 @@ def pickfree_job(
     aligned = refined(chains["map"].volume, volume).volume
     none = np.zeros(0)
     return PickfreeResult(
-        parameters, voxel, _origin(initial, box, voxel), volume, start, chains, factor, snr, fsc,
+        parameters, voxel, origin_of(initial, box, voxel), volume, start, chains, factor, snr, fsc,
         fourier_correlation(aligned, volume, 3),
         fourier_correlation(chains["null"].volume, volume, 3) if parameters.null else none,
         evidence, errors, picking, count, len(micrographs), warnings,
@@ -218,70 +212,11 @@ def judge(found: Record, null: Record | None) -> tuple[bool, float]:
     return errors > STANDARD_ERRORS and gain > LEAST_GAIN, errors
 
 
-def _initial(initial: Volume, box: int) -> tuple[Array32, float, list[str]]:
-    shape = initial.data.shape
-    if len(set(shape)) != 1:
-        raise InputError(
-            f"--initial-map: its box is {' × '.join(map(str, shape))} voxels, not a cube; give a cubic map"
-        )
-    if not np.isfinite(initial.data).all() or not np.ptp(initial.data):
-        raise InputError("--initial-map: holds NaN, or the same value everywhere; give a map of the molecule")
-    if box > shape[0]:
-        raise InputError(f"--box {box}: is larger than the initial map, {shape[0]} voxels; give at most that")
-    volume = np.asarray(fourier_resample_volume(initial.data.astype(np.float64), box), np.float32)
-    warnings = []
-    inside = float(np.sum(volume**2 * soft_ball(box, box // 2)))
-    if inside < 0.9 * float(np.sum(volume**2)):
-        warnings.append(
-            "more than a tenth of the initial map's power lies outside the ball that fits its box, and is cut off"
-        )
-    return volume, initial.voxel_size_angstrom * shape[0] / box, warnings
-
-
-def _origin(initial: Volume, box: int, voxel: float) -> tuple[float, float, float]:
-    """Return where the first voxel of the new box lies: voxel ``n // 2`` stays in place."""
-    moved = (initial.data.shape[0] // 2) * initial.voxel_size_angstrom - (box // 2) * voxel
-    x, y, z = initial.origin_angstrom
-    return x + moved, y + moved, z + moved
-
-
-def _check_device(device: str) -> None:
-    try:
-        array_library(device)
-    except ImportError as error:
-        raise InputError(
-            f"--device {device}: cannot be used ({error}); install CuPy for this machine's CUDA, or give --device cpu"
-        ) from error
-
-
-def _cells(rotations: int) -> int | None:
-    return rotations if rotations <= PAPER_ROTATIONS else None
-
-
-def _course(parameters: PickfreeParameters, threads: int) -> tuple[tuple[Stage, ...], Options, int]:
-    options = Options(
-        learn_noise=parameters.noise is None,
-        learn_views=parameters.views,
-        junk=parameters.junk,
-        threads=threads,
-        device=parameters.device,
-    )
-    stages, rotations = default_stages(parameters.iterations), parameters.rotations or DEFAULT_ROTATIONS
-    if parameters.preset == "paper":
-        stages, options = paper_stages(parameters.box), paper_options(options)
-        rotations = parameters.rotations or PAPER_ROTATIONS
-    if parameters.stages is not None:
-        parts = parse_stages(parameters.stages)
-        stages = tuple(
-            Stage(n, share, band, fine=i == len(parts) - 1 and share == 1) for i, (n, share, band) in enumerate(parts)
-        )
-    return stages, options, rotations
-
-
 def _start(
     patches: Patches,
     model: Model,
     volume: Array32,
+    shell: int,
     parameters: PickfreeParameters,
     options: Options,
     kept: Checkpoints,
@@ -292,7 +227,7 @@ def _start(
     snr, sign = (None, 1.0) if done is None else (float(done["snr"]), float(done["sign"]))
     best = -math.inf
     common: dict[str, Any] = {
-        "noise_variance": noise, "empty": parameters.empty, "lowpass": parameters.lowpass, "seed": parameters.seed,
+        "noise_variance": noise, "empty": parameters.empty, "lowpass": shell, "seed": parameters.seed,
     }  # fmt: skip
     if done is None:
         signs = (1.0, -1.0) if parameters.contrast == "auto" else (1.0,)

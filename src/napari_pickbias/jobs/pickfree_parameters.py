@@ -66,7 +66,11 @@ class PickfreeParameters(BaseModel):
     noise: float | None = Field(
         None, gt=0, description="Noise variance over that measured on the micrographs, kept; default: learned from 1 on"
     )
-    lowpass: int | None = Field(None, ge=1, description="Last Fourier shell of the start; default: a fifth of the box")
+    lowpass: float | None = Field(
+        None,
+        gt=0,
+        description="Finest detail kept in the start, Å; default: that of a fifth of the box in Fourier shells",
+    )
     snr: float | None = Field(
         None, gt=0, description="Signal-to-noise ratio to which the start is scaled; default: the likeliest"
     )
