@@ -1,4 +1,4 @@
-"""What a reconstruction without picking starts from: the map in its box, stages and options; what is refused at once."""
+"""What a reconstruction without picking starts from: map, stages and options; and what is refused at once."""
 
 from __future__ import annotations
 
