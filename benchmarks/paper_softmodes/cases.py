@@ -270,7 +270,7 @@ def equator_case(data: Path, out: Path) -> dict[str, Any]:
     azimuth = np.arctan2(rotations[:, 2, 1], rotations[:, 2, 0])
     family, shown = [], []
     for share in (0.0, 0.1, 0.2, 0.3, 0.4):
-        turns = Rotation.from_euler("z", share * np.sin(2 * azimuth)).as_matrix()
+        turns = Rotation.from_rotvec(np.outer(share * np.sin(2 * azimuth), [0, 0, 1])).as_matrix()
         moved = rotations @ turns.transpose(0, 2, 1)
         hessian = Hessian(inside, make_views(moved, SIZE), support, images=len(moved), dense=False)
         count = int(support.sum())
