@@ -210,6 +210,20 @@ def drop(stub: Stub, file: str, *fields: str) -> None:
         np.save(stream, np.array(rows[keep].tolist(), [(name, rows.dtype[name]) for name in keep]))
 
 
+def move_out(stub: Stub, path: Path) -> None:
+    """Move a file to the same place beside the project, where it must not be looked for."""
+    target = stub.root.parent / path.relative_to(stub.root)
+    target.parent.mkdir(parents=True)
+    path.rename(target)
+
+
+def repoint(stub: Stub, file: str, field: str, path: bytes) -> None:
+    rows = np.load(stub.root / file)
+    rows[field] = path
+    with (stub.root / file).open("wb") as stream:
+        np.save(stream, rows)
+
+
 def no_ctf(stub: Stub) -> None:
     results = stub.jobs["J6"]["spec"]["outputs"]["exposures"]["results"]
     results[:] = [r for r in results if r["name"] != "ctf"]
@@ -249,13 +263,25 @@ FAULTS = {
         "pick",
         lambda stub: (stub.root / "J6/class_averages.mrc").unlink(),
         TEMPLATES,
-        "J6/class_averages.mrc is not there; run where CryoSPARC's project is mounted",
+        "J6/class_averages.mrc is not there; run where CryoSPARC's project folder is mounted",
     ),
     "micrograph not there": (
         "pick",
-        lambda stub: next((stub.root / "J1/motioncorrected").iterdir()).unlink(),
+        lambda stub: move_out(stub, next((stub.root / "J1/motioncorrected").glob("*_mic_0.mrc"))),
         MAP,
-        "which is in none of the folders above it; keep the .cs file in its project",
+        "_mic_0.mrc is not there; run where CryoSPARC's project folder is mounted",
+    ),
+    "micrograph outside": (
+        "bias",
+        lambda stub: repoint(stub, "J6/exposures.cs", "micrograph_blob/path", b"/etc/passwd"),
+        MAP,
+        "J6.exposures: 'micrograph_blob/path' '/etc/passwd' leads out of the project folder and is not followed",
+    ),
+    "templates outside": (
+        "bias",
+        lambda stub: repoint(stub, "J6/templates.cs", "blob/path", b"../x.mrc"),
+        TEMPLATES,
+        "J6.templates_selected: 'blob/path' '../x.mrc' leads out of the project folder and is not followed",
     ),
     "no places": (
         "bias",

@@ -20,6 +20,7 @@ from pickbias_cryosparc.live_exposures import (
     LOCAL_EXPOSURES,
     PICK_FIELDS,
     Pick,
+    load_exposures,
     load_sought,
     micrograph_rows,
     pick_rows,
@@ -83,8 +84,7 @@ def run(external: ExternalJob, call: Call, parameters: BiasParameters) -> Genera
     slots, inherit = (["pick_stats"], "picks") if foreign else (["location", "pick_stats"], "")
     external.add_output("particle", SCORED, slots, "Picks with their score", inherit)
     external.start()
-    given = () if parameters.pixel_size is None else ("micrograph_blob/psize_A",)
-    exposures = load_input(external, EXPOSURES, wheres["exposures"], given=given)
+    exposures = load_exposures(external, EXPOSURES, wheres["exposures"], given=parameters.pixel_size)
     twin_slots = ["blob", "ctf"] if "ctf/df1_A" in exposures.fields() else ["blob"]
     external.add_output("particle", TWIN, twin_slots, "Noise twin: the same picker on noise")
     picks = load_input(external, PICKS, wheres["picks"]) if foreign else None

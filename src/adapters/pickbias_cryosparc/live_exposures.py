@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from napari_pickbias.errors import InputError
 from napari_pickbias.records import open_data, write_mrc
 from pickbias_cryosparc.from_star import hashed_uid
-from pickbias_cryosparc.group import contained
 from pickbias_cryosparc.live_external import ExternalJob
-from pickbias_cryosparc.live_inputs import load_input, one_file
+from pickbias_cryosparc.live_inputs import files_of, load_input, one_file
 from pickbias_cryosparc.live_job import Call, Input
 
 EXPOSURES = Input(
@@ -108,12 +107,9 @@ def load_sought(external: ExternalJob, call: Call, wheres: Mapping[str, str], fo
 
 
 def _template_images(external: ExternalJob, dataset: Any, where: str) -> NDArray[np.float32]:
-    project, stacks, images = external.project_folder(), {}, []
-    for name, index in zip(dataset["blob/path"], dataset["blob/idx"], strict=True):
-        path = project / contained(str(name), f"{where}: 'blob/path'")
+    stacks, images = {}, []
+    for path, index in zip(files_of(external, dataset, "blob/path", where), dataset["blob/idx"], strict=True):
         if path not in stacks:
-            if not path.is_file():
-                raise InputError(f"{where}: its file {path} is not there; run where CryoSPARC's project is mounted")
             stack = open_data(path)
             stacks[path] = stack[None] if stack.ndim == 2 else stack
         if index >= len(stacks[path]):
@@ -122,6 +118,19 @@ def _template_images(external: ExternalJob, dataset: Any, where: str) -> NDArray
     if len({image.shape for image in images}) > 1:
         raise InputError(f"{where}: its images differ in size; give templates of one box size")
     return np.stack(images)
+
+
+def load_exposures(
+    external: ExternalJob, wanted: Input, where: str, kept: Sequence[str] = (), *, given: float | None
+) -> Any:
+    """Return the micrographs' dataset; ``given`` is a pixel size that overrides theirs.
+
+    Raises ``InputError`` when a field or a file is missing, or a file lies outside the project.
+    """
+    skipped = () if given is None else ("micrograph_blob/psize_A",)
+    exposures = load_input(external, wanted, where, kept=kept, given=skipped)
+    files_of(external, exposures, "micrograph_blob/path", where)
+    return exposures
 
 
 def micrograph_rows(exposures: Any) -> dict[str, int]:

@@ -165,8 +165,17 @@ def one_file(external: ExternalJob, dataset: Any, field: str, where: str) -> Pat
     """
     if len(dataset) != 1:
         raise InputError(f"{where}: holds {len(dataset)} rows, not one; choose an output with a single one")
-    name = str(dataset[field][0])
-    path = external.project_folder() / contained(name, f"{where}: '{field}'")
-    if not path.is_file():
-        raise InputError(f"{where}: its file {path} is not there; run where CryoSPARC's project folder is mounted")
-    return path
+    return files_of(external, dataset, field, where)[0]
+
+
+def files_of(external: ExternalJob, dataset: Any, field: str, where: str) -> list[Path]:
+    """Return the file that each row names.
+
+    Raises ``InputError`` when one is not there, or outside the project.
+    """
+    project, found = external.project_folder(), {}
+    for name in dict.fromkeys(str(name) for name in dataset[field]):
+        found[name] = path = project / contained(name, f"{where}: '{field}'")
+        if not path.is_file():
+            raise InputError(f"{where}: its file {path} is not there; run where CryoSPARC's project folder is mounted")
+    return [found[str(name)] for name in dataset[field]]

@@ -15,11 +15,12 @@ from pickbias_cryosparc.live_exposures import (
     TEMPLATES,
     VOLUME,
     Pick,
+    load_exposures,
     load_sought,
     pick_rows,
 )
 from pickbias_cryosparc.live_external import ExternalJob
-from pickbias_cryosparc.live_inputs import connect_inputs, load_input, run_folder, write_dataset
+from pickbias_cryosparc.live_inputs import connect_inputs, run_folder, write_dataset
 from pickbias_cryosparc.live_job import Call, Job
 from pickbias_cryosparc.live_outputs import fill, panels_of, refuse_unknown_fields, show
 
@@ -48,8 +49,7 @@ def run(external: ExternalJob, call: Call, parameters: PickParameters) -> Genera
     external.add_output("particle", PICKED, ["location", "pick_stats"], "Particles picked")
     external.add_output("exposure", MICROGRAPHS, ["micrograph_blob"], "Micrographs picked", "exposures")
     external.start()
-    given = () if parameters.pixel_size is None else ("micrograph_blob/psize_A",)
-    exposures = load_input(external, EXPOSURES, wheres["exposures"], kept=[MICROGRAPHS], given=given)
+    exposures = load_exposures(external, EXPOSURES, wheres["exposures"], [MICROGRAPHS], given=parameters.pixel_size)
     refuse_unknown_fields(external, PICKED, PICK_FIELDS)
     folder = run_folder(external, call, LOCAL_EXPOSURES)
     sought = load_sought(external, call, wheres, folder, parameters.templates_pixel_size is not None)

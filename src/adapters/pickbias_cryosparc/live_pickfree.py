@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_pickbias.errors import InputError
 from napari_pickbias.jobs.pickfree_parameters import PickfreeParameters
 from pickbias_cryosparc import live_exposures
-from pickbias_cryosparc.live_exposures import LOCAL_EXPOSURES
+from pickbias_cryosparc.live_exposures import LOCAL_EXPOSURES, load_exposures
 from pickbias_cryosparc.live_external import ExternalJob
 from pickbias_cryosparc.live_inputs import connect_inputs, load_input, one_file, run_folder, write_dataset
 from pickbias_cryosparc.live_job import Call, Job
@@ -40,8 +40,7 @@ def run(external: ExternalJob, call: Call, parameters: PickfreeParameters) -> Ge
     wheres = connect_inputs(external, call, [EXPOSURES, VOLUME])
     external.add_output("volume", OUTPUT, [f"{slot}:blob" for slot in MAPS], "Map without picking")
     external.start()
-    given = () if parameters.pixel_size is None else ("micrograph_blob/psize_A",)
-    exposures = load_input(external, EXPOSURES, wheres["exposures"], given=given)
+    exposures = load_exposures(external, EXPOSURES, wheres["exposures"], given=parameters.pixel_size)
     _refuse_without_ctf(exposures, parameters, wheres["exposures"])
     volume = load_input(external, VOLUME, wheres["volume"])
     refuse_unknown_fields(external, OUTPUT, [f"{slot}/{name}" for slot in MAPS for name in VOLUME_FIELDS])
