@@ -336,6 +336,19 @@ def test_no_pick_explains_itself(matched: tuple[PickResult, Memory]) -> None:
     )
 
 
+def test_on_noise_no_threshold_keeps_a_rate(matched: tuple[PickResult, Memory]) -> None:
+    candidates = matched[0].candidates
+    noise = tuple(
+        replace(match, peaks=match.null_peaks[0], null_peaks=match.null_peaks[1:]) for match in candidates.used
+    )
+    blank = replace(candidates, matches=noise)
+    with pytest.raises(InputError, match=r"^--fdr 0.05: (no score keeps it|cannot be kept)"):
+        decide(blank, PickParameters())
+    few = decide(blank, PickParameters(threshold=float(max(match.peaks["score"][0] for match in noise))))
+    assert few.count == 1
+    assert few.fdr is None or any("of the picks may be false" in text for text in few.warnings)
+
+
 def test_absurd_scores_are_warned_of(matched: tuple[PickResult, Memory]) -> None:
     candidates = matched[0].candidates
     first = candidates.used[0]

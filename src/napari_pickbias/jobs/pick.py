@@ -19,6 +19,8 @@ from napari_pickbias.matching.calibrate import Calibration, calibrate
 from napari_pickbias.records.micrographs import MicrographSet
 
 DEFAULT_FDR = 0.05
+UNSURE = 0.5
+"""Upper end of the FDR's interval beyond which a threshold is not said to keep any rate."""
 ABSURD_SCORE = 40.0
 """No particle stands so high above the noise: a gold bead, ice, or hot pixels do."""
 
@@ -142,6 +144,13 @@ def _threshold(candidates: PickCandidates, calibration: Calibration, parameters:
             f"--fdr {wanted:g}: no score keeps it: the highest is {top:.2f}, and noise alone reaches "
             f"{_null_top(candidates):.2f}; {_advice(candidates)}"
         )
+    fdr, _ = _at(calibration, found)
+    if fdr is not None and fdr[2] > UNSURE:
+        count = sum(int((match.peaks["score"] >= found).sum()) for match in candidates.used)
+        raise InputError(
+            f"--fdr {wanted:g}: no score keeps it surely: of the {count} peaks from {found:.2f} up as many as "
+            f"{fdr[2]:.0%} may be false; {_advice(candidates)}"
+        )
     return found
 
 
@@ -223,6 +232,9 @@ def _warnings(candidates: PickCandidates, calibration: Calibration, threshold: f
     for text, names in seen.items():
         found.append(f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}")
     top = _highest(candidates)
+    fdr, _ = _at(calibration, threshold)
+    if fdr is not None and fdr[2] > UNSURE and count:
+        found.append(f"as many as {fdr[2]:.0%} of the picks may be false; {_advice(candidates)}")
     if top > ABSURD_SCORE:
         found.append(
             f"the highest score is {top:.0f} standard deviations of the noise, which no particle reaches: gold, ice or "
