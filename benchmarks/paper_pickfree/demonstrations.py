@@ -39,6 +39,7 @@ USUAL: dict[str, object] = {
 }  # fmt: skip
 CASES: dict[str, dict[str, object]] = {
     "70S-11": {},
+    "70S-11-4000": {"patches": 4000, "most_seeds": 1},
     "BPTI-11": {"molecule": "BPTI"},
     "ADK-11": {"molecule": "ADK"},
     "70S-11-touching": {"touching": True},
