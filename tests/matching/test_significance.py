@@ -85,6 +85,20 @@ def test_p_values_fall_with_height_without_a_jump() -> None:
     assert step.max() < 0.02
 
 
+def test_no_chance_is_claimed_to_be_nothing() -> None:
+    """A bounded tail ends a little above the highest noise peak; what lies beyond was never seen."""
+    null = fit_null(np.random.default_rng(2).normal(2.5, 0.4, 3000))
+    assert null.shape < 0
+    top = null.heights[-1]
+    end = null.start - null.scale / null.shape
+    beyond = p_values(np.array([top, top + 0.1, end, end + 1, end + 2]), null)
+    assert (np.diff(beyond) < 0).all()
+    assert beyond[-1] > 1e-60
+    # From the highest peak on the logarithm falls in a straight line.
+    slopes = np.diff(np.log(beyond)) / np.diff([top, top + 0.1, end, end + 1, end + 2])
+    np.testing.assert_allclose(slopes, slopes[0], rtol=1e-6)
+
+
 def test_exponential_heights_give_exponential_p_values() -> None:
     heights = np.random.default_rng(5).exponential(0.5, 20_000)
     p = p_values(np.array([3.0, 4.0]), fit_null(heights))

@@ -104,7 +104,8 @@ def p_values(scores: NDArray[np.floating], null: PeakNull) -> NDArray[np.float64
     """Return the chance that a noise peak is at least as high as each score.
 
     Below the tail this is ``(1 + noise peaks as high) / (1 + noise peaks)``, which is never too small; in the tail
-    the fitted distribution, never below 1e-300.
+    the fitted distribution up to the highest noise peak, and an exponential of the same slope beyond; never below
+    1e-300.
 
     Parameters
     ----------
@@ -116,10 +117,15 @@ def p_values(scores: NDArray[np.floating], null: PeakNull) -> NDArray[np.float64
     as_high = count - np.searchsorted(null.heights, values, side="left")
     plain = (1 + as_high) / (1 + count)
     excess = np.maximum(values - null.start, 0)
+    seen = np.minimum(excess, max(float(null.heights[-1]) - null.start, 0.0))
     if null.shape > -1e-9:
-        tail = np.exp(-excess / null.scale)
+        tail = np.exp(-seen / null.scale)
     else:
-        tail = np.maximum(1 + null.shape * excess / null.scale, 0) ** (-1 / null.shape)
+        tail = np.maximum(1 + null.shape * seen / null.scale, 0) ** (-1 / null.shape)
+    # Beyond the highest noise peak nothing was measured, least of all where a bounded tail would end: from there on the
+    # chance falls exponentially, at the rate that it had there.
+    slope = max(null.scale + null.shape * float(null.heights[-1] - null.start), 1e-3 * null.scale)
+    tail = tail * np.exp(-(excess - seen) / slope)
     top = (1 + null.share * count) / (1 + count)
     return np.asarray(np.clip(np.where(values > null.start, top * tail, plain), 1e-300, 1.0))
 
