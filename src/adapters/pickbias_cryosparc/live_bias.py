@@ -173,6 +173,9 @@ def _send_twin(external: ExternalJob, exposures: Any, folder: Path) -> None:
     table = starfile.read(stack.with_suffix(".star"))["particles"]
     header, path = read_header(stack), external.in_project(stack)
     count = len(table)
+    if not count:
+        external.log("noise alone gives no picks, so the twin is empty and is not sent")
+        return
     rows = {f"noise_of_{Path(name).name}": row for name, row in micrograph_rows(exposures).items()}
     row = np.array([rows[name] for name in table["rlnMicrographName"]], np.int64)
     columns: dict[str, ArrayLike] = {
