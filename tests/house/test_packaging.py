@@ -116,7 +116,8 @@ def test_every_import_of_the_package_is_a_declared_dependency() -> None:
         *project["optional-dependencies"]["cryosparc"],
     ]
     declared = {name.split(">")[0].split("[")[0].strip().lower().replace("-", "_") for name in names}
-    renamed = {"cryosparc_tools": "cryosparc", "pyyaml": "yaml"}  # distributions named otherwise than their module
+    # Distributions named otherwise than their module.
+    renamed = {"cryosparc_tools": "cryosparc", "pyyaml": "yaml", "scikit_image": "skimage"}
     known = {renamed.get(name, name) for name in declared} | {
         "pydantic_core",
         "napari_pickbias",
