@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bias.scene import BOX, Scene
+from bias.scene import BOX, DISTANCE, LOWPASS, PIXEL, Scene, power_on
 
 from napari_pickbias.bias.averages import cut_patches, make_turns, sum_by_label, turn_back, turning_matrix, view_sums
+from napari_pickbias.bias.evidence import make_frame, micrograph_evidence
 from napari_pickbias.bias.frc import (
     Band,
     Null,
@@ -21,6 +22,10 @@ from napari_pickbias.bias.frc import (
 from napari_pickbias.bias.mixture import assign, correlations, fit_mixture, turning_matrices
 from napari_pickbias.imaging.correlation import fourier_correlation
 from napari_pickbias.imaging.fourier import apply_filter, band_filter
+from napari_pickbias.imaging.noise import noise_of_spectrum
+from napari_pickbias.matching.noise_model import NoiseModel
+from napari_pickbias.matching.peaks import PEAK
+from napari_pickbias.matching.preprocess import Prepared
 
 
 def smooth_image(size: int, seed: int = 0) -> np.ndarray:
@@ -138,3 +143,21 @@ def test_mixture_with_in_plane_alignment() -> None:
     assert correlations(fit_mixture(noisy, 1, rng).means, bar.ravel()[None])[0, 0] < 0.92
     with pytest.raises(ValueError, match="cannot fill"):
         fit_mixture(noisy[:2], 3, rng)
+
+
+def test_a_micrograph_without_picks_adds_nothing(scene: Scene) -> None:
+    rng = np.random.default_rng(6)
+    image = noise_of_spectrum(1, power_on(160), (160, 160), rng)[0]
+    frame = make_frame(scene.bank, scene.sharp, PIXEL, LOWPASS, DISTANCE, (3.0, 3.5))
+    model = NoiseModel(scene.power, scene.power, "auto", (0,), np.inf, True)
+    prepared = Prepared(image, np.pad(np.ones((120, 120), bool), 20), 0.0)
+    sums, twin = micrograph_evidence(prepared, model, np.zeros(0, PEAK), frame, rng, repeats=2, threads=1)
+    assert all(not np.any(values) for values in sums.arrays().values())
+    assert twin.patches.shape == (0, BOX, BOX)
+    picks = np.zeros(1, PEAK)
+    picks["y"], picks["x"], picks["score"] = 80, 80, 3.6
+    one, _ = micrograph_evidence(prepared, model, picks, frame, rng, repeats=2, threads=1)
+    sums.add(one)
+    assert sums.counts[1].sum() == 1
+    assert sums.counts[0].sum() == 0
+    np.testing.assert_allclose(sums.raw.sum(axis=0), sums.raw[scene.turns.view[0]])

@@ -146,7 +146,7 @@ def turn_back(sums: Floats, turns: Turns) -> NDArray[np.float64]:
 def turned(patches: Floats, labels: NDArray[np.integer], turns: Turns) -> NDArray[np.float64]:
     """Turn every patch back by the in-plane angle of its template, ``(n, box, box)``."""
     box = patches.shape[-1]
-    flat = np.asarray(patches, np.float64).reshape(len(patches), -1)
+    flat = np.asarray(patches, np.float64).reshape(len(patches), box * box)
     result = np.empty_like(flat)
     angle = turns.angle[labels]
     for number in np.unique(angle):

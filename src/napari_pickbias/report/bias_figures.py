@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from napari_pickbias.bias.frc import average_mask
-from napari_pickbias.imaging.fourier import apply_filter, band_filter
+from napari_pickbias.imaging.fourier import apply_filter, shell_numbers
 from napari_pickbias.report.palette import Theme
 from napari_pickbias.report.panels import (
     LABEL_SIZE,
@@ -47,7 +47,7 @@ def picture_panel(result: BiasResult) -> Panel:
         "One row for each of the views with most picks. Picking pure noise with the template gives averages that look "
         "like it (second and third column), so a good-looking average (fourth) proves nothing. The last columns show "
         "what is left when all that picking can have put there is removed: on noise nothing, on particles their own "
-        "detail, to be compared with the template before its low-pass."
+        "detail, to be compared with the template before its low-pass. Both are weighted by how far your halves agree."
     )
     return Panel(
         "pictures", "What noise gives, and what your picks give", text, 0.35 + 1.12 * shown, partial(_draw_row, result)
@@ -58,13 +58,14 @@ def _draw_row(result: BiasResult, figure: FigureBase, theme: Theme) -> None:
     diagnosis, frame = result.diagnosis, result.frame
     counts = np.array([one.picks for one in diagnosis.classes])
     views = [int(v) for v in np.argsort(-counts)[:SHOWN_VIEWS] if counts[v] > 0] or [0]
-    # beyond the band that is judged there is noise alone
-    finest = frame.box * frame.pixel_size / frame.bands.beyond.last
-    band = band_filter((frame.box, frame.box), frame.pixel_size, lowpass_angstrom=finest)
+    weight = _shell_weights(result)
     mask = average_mask(frame.box)
+    twin = np.concatenate([frame.turns.view[table["template"]] for table in result.twin_rows.values()])
+    twin_counts = np.bincount(twin, minlength=len(counts))
 
-    def smooth(image: NDArray[np.floating]) -> NDArray[np.float64]:
-        return np.asarray(apply_filter(np.asarray(image, np.float64), band) * mask)
+    def seen(image: NDArray[np.floating], count: int) -> NDArray[np.float64]:
+        # times the root of the count noise is equally strong in every picture
+        return np.asarray(apply_filter(np.asarray(image, np.float64), weight) * mask * np.sqrt(max(count, 1)))
 
     first = {view: int(np.flatnonzero(frame.turns.view == view)[0]) for view in views}
     columns = (
@@ -72,16 +73,14 @@ def _draw_row(result: BiasResult, figure: FigureBase, theme: Theme) -> None:
         ("predicted\nfrom bias alone", lambda v: diagnosis.predicted[v]),
         ("noise,\naverage", lambda v: diagnosis.twin_averages[v]),
         ("your picks,\naverage", lambda v: diagnosis.averages[v]),
-        ("noise,\nbias removed", lambda v: smooth(diagnosis.twin_removed_averages[v])),
-        ("your picks,\nbias removed", lambda v: smooth(diagnosis.removed[v])),
+        ("noise,\nbias removed", lambda v: seen(diagnosis.twin_removed_averages[v], twin_counts[v])),
+        ("your picks,\nbias removed", lambda v: seen(diagnosis.removed[v], counts[v])),
         ("template\nunfiltered", lambda v: diagnosis.sharp[v]),
     )
     grid = figure.subplots(len(views), len(columns), squeeze=False)
     for row, view in zip(grid, views, strict=True):
         # both bias-removed pictures share one scale: noise must not be stretched into structure
-        limits = robust_range(
-            np.concatenate([diagnosis.removed[view], diagnosis.twin_removed_averages[view]]), 0.5, 99.5
-        )
+        limits = robust_range(np.concatenate([np.asarray(columns[k][1](view)) for k in (4, 5)]), 0.5, 99.5)
         for number, (axes, (name, image_of)) in enumerate(zip(row, columns, strict=True)):
             image = np.asarray(image_of(view), np.float64)
             show_image(axes, image, limits if number in (4, 5) else robust_range(image, 0.5, 99.5), theme)
@@ -89,6 +88,16 @@ def _draw_row(result: BiasResult, figure: FigureBase, theme: Theme) -> None:
                 axes.set_title(name, fontsize=SMALL_SIZE, color=theme.text)
         row[0].set_ylabel(f"view {view + 1}\n{counts[view]} picks", fontsize=SMALL_SIZE, color=theme.text)
     scale_bar(grid[0][0], frame.box, frame.pixel_size)
+
+
+def _shell_weights(result: BiasResult) -> NDArray[np.float64]:
+    """Return what each frequency is worth: the reliability of your bias-removed averages, for noise and picks alike."""
+    frame, curve = result.frame, result.diagnosis.frc_removed
+    agreement = np.clip(np.nan_to_num(curve), 0, 1)
+    agreement[0], agreement[frame.bands.beyond.last + 1 :] = 0, 0
+    reliability = np.sqrt(2 * agreement / (1 + agreement))
+    numbers = shell_numbers((frame.box, frame.box))
+    return np.asarray(np.where(numbers < len(reliability), reliability[np.minimum(numbers, len(reliability) - 1)], 0.0))
 
 
 def fdr_panel(result: BiasResult) -> Panel:
