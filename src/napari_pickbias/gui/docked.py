@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QScro
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.gui.messages import in_widget_words, time_left
+from napari_pickbias.gui.preferences import DISPLAY_NAME, PLUGIN
 from napari_pickbias.gui.worker import Ended, Messages, start_job
 from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.records.atomic import is_users_matter, write_fault
@@ -30,6 +31,15 @@ class Docked(QWidget):
 
     def close_down(self) -> None:
         """Stop work and let go of the viewer; called once the dock is closed, perhaps more than once."""
+
+
+def open_dock(viewer: Any, name: str) -> Any:
+    """Return the dock of that name, opened where it is not; napari names those opened from the menu otherwise."""
+    docks = viewer.window.dock_widgets
+    for title in (f"{name} ({DISPLAY_NAME})", f"{name} ({PLUGIN})"):
+        if title in docks:
+            return docks[title]
+    return viewer.window.add_plugin_dock_widget(PLUGIN, name)[1]
 
 
 def scrolled(outer: QWidget, minimum_width: int = 360) -> QVBoxLayout:

@@ -13,11 +13,11 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from napari_pickbias.errors import InputError
+from napari_pickbias.gui.docked import open_dock
 from napari_pickbias.gui.messages import counts_html, in_widget_words, notes_html, time_left
 from napari_pickbias.gui.outlier_form import OutlierForm
 from napari_pickbias.gui.outlier_layers import GALLERY, OURS
 from napari_pickbias.gui.outlier_work import Order, Outcome, outlier_steps
-from napari_pickbias.gui.preferences import PLUGIN
 from napari_pickbias.gui.worker import Ended, Messages, start_job
 from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.records.atomic import is_users_matter, write_fault
@@ -163,7 +163,7 @@ class OutlierWidget(QWidget):
     def curate(self) -> None:
         """Go on from the verdicts by hand, in the Curate dock."""
         if self._outcome is not None:
-            widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, "Curate")[1]
+            widget = open_dock(self.viewer, "Curate")
             widget.open(self._outcome.order.source, self._outcome.verdicts)
 
     @property

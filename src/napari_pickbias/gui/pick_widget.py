@@ -12,11 +12,10 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QLabel, QSlider, QVBoxLayout, QWidget
 
 from napari_pickbias.errors import InputError
-from napari_pickbias.gui.docked import button, row_of
+from napari_pickbias.gui.docked import button, open_dock, row_of
 from napari_pickbias.gui.figure_view import FigureView, theme_of
 from napari_pickbias.gui.live_plot import LivePlot
 from napari_pickbias.gui.pick_layers import KEPT_COLOR
-from napari_pickbias.gui.preferences import PLUGIN
 from napari_pickbias.gui.run_widget import SHOWS, STAR, Input, RunWidget
 from napari_pickbias.gui.run_work import Finished, RunOrder, bias_steps, pick_steps
 from napari_pickbias.gui.threshold import PickView
@@ -164,7 +163,7 @@ class PickWidget(RunWidget):
         """Open the picks that were written in the Curate dock."""
         if self.finished is not None:
             picks = self.finished.files.get("picks", self.finished.order.out / "picks.star")
-            self.viewer.window.add_plugin_dock_widget(PLUGIN, "Curate")[1].open(picks)
+            open_dock(self.viewer, "Curate").open(picks)
 
     def _on_finished(self, finished: Any) -> None:
         if isinstance(finished, Path):
@@ -224,6 +223,6 @@ class BiasWidget(RunWidget):
             return
         path = self.finished.order.out / "picks_scored.star"
         if path.exists():
-            self.viewer.window.add_plugin_dock_widget(PLUGIN, "Curate")[1].open(path)
+            open_dock(self.viewer, "Curate").open(path)
         else:
             self.job.say_fault(InputError(f"{path}: is not there; run the diagnosis again"))

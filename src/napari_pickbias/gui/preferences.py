@@ -7,6 +7,7 @@ from typing import Any
 from napari_pickbias.runs.cores import allowed_cores
 
 PLUGIN = "napari-pickbias"
+DISPLAY_NAME = "PickBias"
 DEFAULTS: dict[str, dict[str, Any]] = {
     "particles": {"radius": 0.0, "lazy": True},
     "outliers": {"false_keep_percent": 1.0, "threads": 0},

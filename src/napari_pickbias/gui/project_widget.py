@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QHeaderView, QLineEdit, QTreeWidget, QTreeWidgetItem, QVBoxLayout
 
 from napari_pickbias.errors import InputError
-from napari_pickbias.gui.docked import Docked, JobBar, button, row_of
+from napari_pickbias.gui.docked import Docked, JobBar, button, open_dock, row_of
 from napari_pickbias.gui.preferences import PLUGIN
 from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.records.projects import Project, ProjectJob, open_project
@@ -119,12 +119,12 @@ class ProjectWidget(Docked):
     def curate(self) -> None:
         """Open the chosen picks or particles in the Curate dock."""
         if self.chosen is not None:
-            self.viewer.window.add_plugin_dock_widget(PLUGIN, "Curate")[1].open(self.chosen[0])
+            open_dock(self.viewer, "Curate").open(self.chosen[0])
 
     def outliers(self) -> None:
         """Take the chosen particles into the dock that removes outliers."""
         if self.chosen is not None:
-            self.viewer.window.add_plugin_dock_widget(PLUGIN, "Remove outliers")[1].form.set_source(self.chosen[0])
+            open_dock(self.viewer, "Remove outliers").form.set_source(self.chosen[0])
 
     def close_down(self) -> None:
         """Stop looking."""
