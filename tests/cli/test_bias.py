@@ -124,6 +124,10 @@ def test_diagnosis_of_foreign_picks(project_folder: Path, tmp_path: Path) -> Non
         (["--picks", "{far}"], "lie outside their micrographs; they count in other pixels: give the pixel size"),
         (["--picks", "{empty}"], "no pick files (.star, .box, .cbox, .cs) are there; give their folder or a STAR"),
         (["--poses", "{other}"], "holds no coordinates with rlnAngleTilt; give a refinement's particles"),
+        (
+            ["--threshold", "60"],
+            "no pick reaches a score of 60.00; lower --threshold, or check --pixel-size and --contrast",
+        ),
         (["--fdr", "2"], "--fdr 2.0: "),
         (["--map", "some.mrc"], "--map, --templates: both are given"),
     ],
