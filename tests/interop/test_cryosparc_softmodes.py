@@ -98,13 +98,13 @@ def test_gone_in_the_middle_and_resumed(
     assert "CryoSPARC does not answer" in line
     assert "save mode_01" in line
     assert "run again with --resume J5" in line
-    before = (stub.root / "J5/spectrum.csv").stat()
+    before = (stub.root / "J5/spectrum.csv").stat().st_mtime_ns
     stub.hooks.clear()
     with stub:
         assert run(stub, "softmodes", "J4", *QUICK, "--resume", "J5") == 0
         assert stub.jobs["J6"]["status"] == "completed"
         assert stub.output("J6", "mode_02")["map/path"][0] == "J5/mode_02.mrc"
-        assert (stub.root / "J5/spectrum.csv").stat() == before
+        assert (stub.root / "J5/spectrum.csv").stat().st_mtime_ns == before
         capsys.readouterr()
         line = fault_of(stub, capsys, "softmodes", "J4", *QUICK, "--seed", "3", "--resume", "J5")
         assert "was begun with seed = 0 (now 3)" in line
