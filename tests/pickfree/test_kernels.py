@@ -377,3 +377,16 @@ def test_junk_alone_leaves_probabilities_probabilities(volume: np.ndarray) -> No
     assert 0 < record.empty < 0.1
     assert record.empty + record.junk < 1
     assert np.isfinite(state.volume).all()
+
+
+def test_a_map_that_vanished_stays_a_number(patches: np.ndarray, levels: RotationLevels) -> None:
+    model = make_model(SIZE, levels, patches=len(patches))
+    noise = np.random.default_rng(12).normal(size=patches.shape).astype(np.float32)
+    state = first_state(model, 1e-12 * np.ones((SIZE,) * 3, np.float32), 1.0)
+    for number in range(8):
+        state, record = iterate(
+            noise, model, state, Stage(1, fine=True), Options(), np.arange(len(noise)), np.random.default_rng(number)
+        )
+        assert np.isfinite(state.volume).all()
+        assert abs(record.log_likelihood) < 1e-3
+    assert record.norm < 1e-3

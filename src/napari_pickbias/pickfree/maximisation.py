@@ -14,6 +14,8 @@ from napari_pickbias.imaging.volumes import soft_ball
 from napari_pickbias.pickfree.slices import Slices
 
 Array32 = NDArray[np.float32]
+MOST_PENALTY = 1e5
+"""Weight of the prior over that of the data from which on the map is zero for all purposes."""
 
 
 class Normal(NamedTuple):
@@ -86,7 +88,10 @@ def solve_map(
     size = right.shape[0]
     ball = soft_ball(size, size // 2)
     shells = np.minimum(shell_numbers(right.shape), len(prior) - 1)
-    penalty = (noise_variance * size**3 / np.maximum(prior, 1e-30))[shells].astype(np.float32)
+    # A map that has all but vanished must not make numbers that single precision cannot hold.
+    seen = sum(float(part.weights.mean(dtype=np.float64)) * part.slices.count for part in parts)
+    most = MOST_PENALTY * max(seen, 1.0)
+    penalty = np.minimum(noise_variance * size**3 / np.maximum(prior, 1e-30), most)[shells].astype(np.float32)
     passed = None if band is None else (shell_numbers(right.shape) <= band).astype(np.float32)
 
     def within(volume: Array32) -> Array32:
