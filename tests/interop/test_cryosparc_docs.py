@@ -69,7 +69,7 @@ def in_job(stub: Stub, path: object) -> Path:
 
 @pytest.mark.parametrize("stub", ["outliers"], indirect=True)
 def test_outliers(stub: Stub) -> None:
-    run_script(stub, "outliers")
+    run_script(stub, "outliers", **{"radius=36": "radius=36, working_box=21, fit_images=200"})
     kept = stub.output("J3", "particles_kept")
     np.testing.assert_array_equal(kept["uid"], np.load(stub.root / "J3/kept.cs")["uid"])
     assert 120 <= len(kept) <= 170  # of 150 particles among 225
