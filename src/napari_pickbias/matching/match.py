@@ -201,7 +201,7 @@ def match_micrograph(
     spread = (_robust_sd(scores[prepared.inside]), float(np.mean(null_spreads)))
     trusted = np.inf
     if settings.noise == "auto" and model.free_fraction >= LEAST_FREE:
-        trusted = trusted_score(peaks, null_peaks, distance)
+        trusted = trusted_score(peaks, null_peaks)
     tails = compare_tails(peaks["score"], peaks_of(*match(-prepared.image))["score"])
     warnings = match_warnings(prepared, model, spread, tails)
     for table in (peaks, *null_peaks):

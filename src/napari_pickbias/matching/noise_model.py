@@ -28,7 +28,6 @@ from napari_pickbias.matching.peaks import find_peaks
 from napari_pickbias.matching.prepared import PreparedBank, prepare_bank
 from napari_pickbias.matching.preprocess import Prepared
 from napari_pickbias.matching.scores import score_map
-from napari_pickbias.matching.significance import cover
 
 NoiseMethod = Literal["auto", "tile", "phases", "inverted"]
 """Where surrogates come from: the particle-cleaned spectrum; or, conservative, the median spectrum of tiles, the
@@ -188,7 +187,7 @@ def estimate_noise(
             )
             for _ in range(surrogates)
         ]
-        trusted = trusted_score(real, noise, min_distance_px)
+        trusted = trusted_score(real, noise)
         particles = real[real["score"] >= trusted]
         excluded.append(len(particles))
         free = prepared.inside & ~_discs(prepared.image.shape, particles, DISC * diameter_px)
@@ -234,10 +233,11 @@ def matched_peaks(
     return np.asarray(peaks[inside[np.rint(peaks["y"]).astype(int), np.rint(peaks["x"]).astype(int)]])
 
 
-def trusted_score(real: NDArray[np.void], noise: list[NDArray[np.void]], min_distance_px: float) -> float:
+def trusted_score(real: NDArray[np.void], noise: list[NDArray[np.void]]) -> float:
     """Return the lowest score at which at most half of the peaks are false, in the bin above it and in all above it.
 
-    Noise peaks count on free area only: not within the minimum distance of a real peak above the bin.
+    Noise peaks count on the whole area. Counted on the area that real peaks leave free, they would vanish on pure
+    noise too, whose own peaks cover most of it: noise would pass for particles, be left out, and come out too weak.
 
     Parameters
     ----------
@@ -245,7 +245,6 @@ def trusted_score(real: NDArray[np.void], noise: list[NDArray[np.void]], min_dis
         The micrograph's peaks.
     noise : list of such arrays
         Those of each surrogate.
-    min_distance_px : float
 
     Returns
     -------
@@ -254,11 +253,9 @@ def trusted_score(real: NDArray[np.void], noise: list[NDArray[np.void]], min_dis
     """
     if not len(real):
         return np.inf
-    every = np.concatenate(noise)
-    covered = cover(real, every, min_distance_px)
+    every = np.concatenate(noise)["score"]
     for level in np.arange(LOWEST, float(np.max(real["score"])) + STEP, STEP):
-        free = every["score"][covered < level + BIN]
-        ours, false = real["score"][real["score"] >= level], free[free >= level]
+        ours, false = real["score"][real["score"] >= level], every[every >= level]
         ours_in_bin, false_in_bin = (ours < level + BIN).sum(), (false < level + BIN).sum()
         limit = FALSE_SHARE * len(noise)
         if ours_in_bin and len(false) <= limit * len(ours) and false_in_bin <= limit * ours_in_bin:
