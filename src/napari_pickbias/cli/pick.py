@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from napari_pickbias.cli.drive import drive
 from napari_pickbias.cli.options import build, model_options, run_options
@@ -18,19 +19,35 @@ from napari_pickbias.runs.cores import allowed_cores
 @click.option(
     "--micrographs", metavar="FILE|FOLDER", help="Micrographs: .star, .cs, a folder, a pattern in quotes, or one .mrc."
 )
+@click.option(
+    "--tomograms", metavar="FILE|FOLDER", help="Tomograms: RELION 5's tomograms.star, a folder, a pattern, or one .mrc."
+)
 @click.option("--map", "map_path", metavar="FILE", help="Map whose views are looked for.")
 @click.option("--templates", metavar="FILE", help="Class averages: .mrcs, _model.star or class_averages.star.")
 @click.option(
     "--rethreshold", metavar="DIR", help="Draw another --threshold or --fdr over an earlier run; nothing is searched."
 )
+@click.option(
+    "--tilt-range",
+    type=float,
+    nargs=2,
+    default=None,
+    metavar="LOW HIGH",
+    help="Tomograms: lowest and highest tilt in degrees; the map then gets the missing wedge.",
+)
 @click.option("--whiten/--no-whiten", default=False, help="Match with the noise's spectrum divided out.")
 @run_options
 @model_options(PickParameters, skip=("whiten",))
+@click.pass_context
 def command(
+    context: click.Context,
+    /,
     micrographs: str | None,
+    tomograms: str | None,
     map_path: str | None,
     templates: str | None,
     rethreshold: str | None,
+    tilt_range: tuple[float, float] | None,
     out: str,
     threads: int | None,
     overwrite: bool,
@@ -38,11 +55,19 @@ def command(
     quiet: bool,
     **values: Any,
 ) -> None:
-    """Pick particles by matching the views of a map, or class averages, with micrographs.
+    """Pick particles by matching the views of a map, or class averages, with micrographs; or a map with tomograms.
 
     Every pick has a score in standard deviations of the noise, a p-value and a q-value. Writes picks.star,
     per_micrograph/*_picks.star, coordinates.star, candidates.npz, summary.json, report.html and report.pdf into DIR.
     """
+    if tomograms is not None:
+        from napari_pickbias.cli.pick_tomograms import pick_tomograms
+
+        given = {name for name in context.params if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+        pick_tomograms(context.params, given)
+        return
+    if tilt_range is not None:
+        raise InputError("--tilt-range: is of tomograms; give --tomograms, or leave it out")
     parameters = build(PickParameters, values)
     if rethreshold is not None:
         if micrographs or map_path or templates:

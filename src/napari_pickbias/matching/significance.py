@@ -303,7 +303,7 @@ def cover(real: NDArray[np.void], peaks: NDArray[np.void], distance: float) -> N
 
     Parameters
     ----------
-    real, peaks : ndarray of (y, x, score, template)
+    real, peaks : ndarray of (y, x, score, template), or of (z, y, x, score, template)
     distance : float
         Pixels.
 
@@ -314,8 +314,9 @@ def cover(real: NDArray[np.void], peaks: NDArray[np.void], distance: float) -> N
     highest = np.full(len(peaks), -np.inf)
     if not len(real) or not len(peaks):
         return highest
-    tree = cKDTree(np.column_stack([real["y"], real["x"]]))
-    near = tree.query_ball_point(np.column_stack([peaks["y"], peaks["x"]]), distance * (1 - 1e-9))
+    axes = [axis for axis in ("z", "y", "x") if axis in (real.dtype.names or ())]
+    tree = cKDTree(np.column_stack([real[axis] for axis in axes]))
+    near = tree.query_ball_point(np.column_stack([peaks[axis] for axis in axes]), distance * (1 - 1e-9))
     for row, neighbours in enumerate(near):
         if neighbours:
             highest[row] = real["score"][neighbours].max()

@@ -1,0 +1,66 @@
+"""``pickbias pick --tomograms``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import click
+
+from napari_pickbias.cli.drive import drive
+from napari_pickbias.cli.options import build
+from napari_pickbias.errors import InputError
+from napari_pickbias.jobs.pick_tomograms_parameters import PickTomogramsParameters
+from napari_pickbias.runs.cores import allowed_cores
+
+RUN_OPTIONS = {"tomograms", "map_path", "out", "threads", "overwrite", "resume", "quiet"}
+
+
+def pick_tomograms(values: dict[str, Any], given: Collection[str]) -> None:
+    """Run picking in tomograms with the options of ``pickbias pick``; those not given take this job's own defaults.
+
+    Raises
+    ------
+    InputError
+        For an option that is of micrographs only, and everything the run refuses.
+    """
+    known = set(PickTomogramsParameters.model_fields)
+    for name in sorted(set(given) - known - RUN_OPTIONS):
+        option = "--" + name.replace("_", "-")
+        raise InputError(f"{option}: is of micrographs; leave it out with --tomograms")
+    if values["map_path"] is None:
+        raise InputError("--map: is missing; tomograms are searched with a map")
+    parameters = build(PickTomogramsParameters, {name: values[name] for name in set(given) & known})
+    from napari_pickbias.records.tomograms import open_tomograms
+    from napari_pickbias.runs.pick import open_template_input
+    from napari_pickbias.runs.pick_tomograms import run_pick_tomograms
+
+    found = open_tomograms(values["tomograms"], parameters.pixel_size)
+    template = open_template_input(values["map_path"], None, parameters.templates_pixel_size)
+    job = run_pick_tomograms(
+        found,
+        template,
+        parameters,
+        values["out"],
+        template_path=Path(values["map_path"]),
+        threads=values["threads"] or allowed_cores(),
+        overwrite=values["overwrite"],
+        resume=values["resume"],
+    )
+    run = drive(job, quiet=values["quiet"])
+    if values["quiet"]:
+        return
+    if run.result is None:
+        click.echo(f"{run.directory}: this run is finished already; nothing to do")
+        return
+    for warning in run.result.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    results = run.summary["results"]
+    used = results["tomograms"] - results["left_out"]
+    click.echo(f"{results['picks']} picks in {used} tomograms from a score of {results['threshold']:.2f} up")
+    if results["fdr"] is not None:
+        low, high = (value or 0.0 for value in results["fdr_interval"])
+        click.echo(f"expected share of false picks: {results['fdr']:.1%} ({low:.1%} to {high:.1%})")
+    click.echo(f"particles: {run.files['particles']}")
+    click.echo(f"report: {run.files['html']}")
