@@ -1,10 +1,11 @@
 #!/bin/sh
-# Makes or refreshes the virtual environment of this checkout: environment.sh FOLDER EXTRAS
+# Makes or refreshes the virtual environment of this checkout: environment.sh FOLDER EXTRAS [REQUIREMENT...]
 # PYTHON chooses the interpreter (default python3).
 set -eu
 
 folder=$1
 extras=$2
+shift 2
 cd "$(dirname "$0")/.."
 if [ ! -x "$folder/bin/python" ]; then
     "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
@@ -17,4 +18,4 @@ if [ ! -x "$folder/bin/python" ]; then
         exit 1
     }
 fi
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extras"
+"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extras" "$@"

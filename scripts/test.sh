@@ -1,10 +1,12 @@
 #!/bin/sh
-# Sets everything up (system packages, .venv-test) and runs all tests on a virtual screen; options go to pytest.
+# Sets everything up (system packages, .venv-test, .venv-test4) and runs all tests on a virtual screen; options go to pytest.
 set -eu
 
 cd "$(dirname "$0")/.."
 sh scripts/system-packages.sh
 sh scripts/environment.sh .venv-test "[test]"
+# The 4.x client of CryoSPARC cannot be installed beside the 5.x one.
+sh scripts/environment.sh .venv-test4 "" "cryosparc-tools~=4.7.0" "pytest>=8.3"
 
 settings=$(mktemp -d)
 trap 'rm -rf "$settings"' EXIT
@@ -15,4 +17,6 @@ export PATH="$PWD/.venv-test/bin:$PATH"
 ruff format --check src tests benchmarks
 ruff check src tests benchmarks
 mypy
+npe2 validate --imports napari-pickbias
+.venv-test4/bin/python -m pytest -q tests/interop/test_cryosparc_v4.py
 xvfb-run -a -s '-screen 0 1600x1200x24 +extension GLX' python -m pytest "$@"
