@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from napari_pickbias.imaging.phantoms import blob_volume, phantom
+from napari_pickbias.imaging.projection import project as projections
+from napari_pickbias.imaging.rotations import matrices_from_euler
 from napari_pickbias.records import read_volume, write_mrc
 from napari_pickbias.softmodes.modes import mean_energy
 
@@ -172,6 +176,8 @@ def test_what_if_a_path_and_the_noise_of_half_maps(project: Path) -> None:
         (["--noise", "loud"], "--noise loud: is neither a number above 0 nor a file"),
         (["--views", "gone.star"], "gone.star: no such file; check the path"),
         (["--path-to", "gone.mrc"], "gone.mrc"),
+        (["--images"], "stack.mrcs"),
+        (["--images", "--views", "uniform"], "--images: there are no images of the views that --views asks for"),
         (["--other-particles", "particles.star"], "--other-particles: there is no other map; give it with --path-to"),
     ],
 )
@@ -183,6 +189,30 @@ def test_files_that_do_not_serve_are_refused_in_one_line(project: Path, options:
     assert not (project / "refused").exists()
 
 
+def test_with_images_the_noise_is_that_of_the_residuals(tmp_path: Path) -> None:
+    volume, angles = blob_volume(phantom(4.5), SIZE), random_angles()
+    write_mrc(tmp_path / "map.mrc", volume, 4.0)
+    write_star(tmp_path / "particles.star", angles)
+    images = projections(volume.astype(np.float64), matrices_from_euler(angles))
+    images += 0.01 * np.random.default_rng(1).standard_normal(images.shape)
+    write_mrc(tmp_path / "stack.mrcs", images.astype(np.float32), 4.0)
+    run = softmodes(tmp_path, "out", "--box", "12", "--modes", "1", "--images")
+    assert run.returncode == 0, run.stderr
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["results"]["noise_variance"] == pytest.approx(0.01**2 * (12 / SIZE) ** 4, rel=0.1)
+    # So few particles at so much noise do not hold this map in place: told, and no amplitude beyond the map's own size.
+    assert summary["results"]["eigenvalues"][0] < 0
+    assert "the softest value is not above 0" in run.stderr
+    assert summary["results"]["amplitude_fraction"] == pytest.approx([1])
+    assert not summary["results"]["valid"]
+    assert any(entry["path"].endswith("stack.mrcs") for entry in summary["inputs"])
+    (tmp_path / "stack.mrcs").unlink()
+    run = softmodes(tmp_path, "gone", "--images")
+    assert run.returncode == 2
+    assert "stack.mrcs" in run.stderr.splitlines()[-1]
+    assert "Traceback" not in run.stderr
+
+
 def test_particles_whose_stacks_are_gone_are_enough(project: Path, tmp_path: Path) -> None:
     write_star(tmp_path / "particles.star", random_angles())
     (tmp_path / "stack.mrcs").unlink()
@@ -190,3 +220,28 @@ def test_particles_whose_stacks_are_gone_are_enough(project: Path, tmp_path: Pat
     run = softmodes(tmp_path, "out", "--box", "10", "--modes", "1")
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "out/particles_softmodes.star").exists()
+
+
+def test_a_killed_run_resumes_with_the_same_files(project: Path, tmp_path: Path) -> None:
+    """Killed once a round of the solver has been kept; views about the equator need more than one."""
+    options = ["--box", "12", "--noise", "13", "--views", "equatorial:5"]
+    whole = softmodes(project, str(tmp_path / "whole"), *options)
+    assert whole.returncode == 0, whole.stderr
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "napari_pickbias", "softmodes", "--map", "map.mrc", "--particles"]
+    command += ["particles.star", "--out", str(out), "--modes", "2", *options]
+    process = subprocess.Popen(command, cwd=project, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / ".pickbias" / "round.npz").exists() and time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before a round of the solver was kept"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL
+    assert {path.name for path in out.iterdir()} <= {".pickbias", "pickbias.log"}
+    assert not (out / ".pickbias" / "modes.npz").exists()
+    again = softmodes(project, str(out), *options, "--resume")
+    assert again.returncode == 0, again.stderr
+    names = ["spectrum.csv", *sorted(path.name for path in (tmp_path / "whole").glob("*.mrc"))]
+    assert len(names) == 8
+    for name in names:
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

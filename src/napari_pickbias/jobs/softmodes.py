@@ -1,4 +1,4 @@
-"""The soft-modes job: a map and its particles' poses in, modes, amplitudes and uncertainties out; no image is read."""
+"""The soft-modes job: a map and its particles' poses in; modes, amplitudes, uncertainties out; no image is needed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_pickbias.errors import InputError
 from napari_pickbias.imaging.fourier import fourier_resample_volume
 from napari_pickbias.jobs.progress import Checkpoints, NoCheckpoints, Progress
+from napari_pickbias.jobs.softmodes_images import check_images, unsettled_warning, with_images
 from napari_pickbias.jobs.softmodes_inputs import Problem, SoftmodesInputs, check_shape, prepare
 from napari_pickbias.jobs.softmodes_parameters import SoftmodesParameters
 from napari_pickbias.jobs.softmodes_verdict import Difference, Verdict, judge, warnings_of
@@ -116,7 +117,7 @@ def softmodes_job(
     volume : Volume or SoftmodesInputs
         Refined map, a cube; or all inputs of the job.
     particles : Particles
-        With poses; their images are not opened.
+        With poses; their images are opened with ``images`` alone.
     parameters : SoftmodesParameters
     mask : Volume or None
         Of the map's shape; 0.5 and above is the support.
@@ -136,7 +137,11 @@ def softmodes_job(
     inputs, kept = volume, NoCheckpoints() if checkpoints is None else checkpoints
     warnings = list(inputs.particles.notes)
     yield Progress("prepare", 0, 1)
+    if parameters.images:
+        check_images(inputs, parameters)
     problem = prepare(inputs, parameters, warnings, threads)
+    if parameters.images:
+        problem = yield from with_images(inputs, problem, parameters, warnings)
     wanted = wanted_scenarios(inputs, problem, parameters)
     maps = _path_maps(inputs, problem, parameters)
     yield Progress("solve", 0, 1)
@@ -149,7 +154,7 @@ def softmodes_job(
     error = _binning_error(problem, parameters, found)
     path, difference = yield from _walk(inputs, problem, parameters, found, maps)
     views = coverage(problem.rotations, problem.size, problem.weights, problem.symmetry)
-    warnings += warnings_of(found, error)
+    warnings += warnings_of(found, error) + unsettled_warning(found, problem)
     verdict = judge(found, views, difference)
     return SoftmodesResult(
         parameters, found, np.where(problem.support, problem.working, 0), problem.size, problem.voxel_size_angstrom,
@@ -175,7 +180,7 @@ def _solve(problem: Problem, parameters: SoftmodesParameters, kept: Checkpoints)
         modes=parameters.modes, noise_variance=problem.variance, rng=np.random.default_rng(parameters.seed),
         iterations=parameters.iterations, shifts=parameters.shifts, contrast=parameters.contrast,
         symmetry=problem.symmetry, coarsest_px=problem.coarsest_px(parameters), restart=restart, on_round=keep,
-        threads=problem.threads,
+        threads=problem.threads, observed=problem.observed,
     )  # fmt: skip
     kept.save("modes", dict(found.__dict__))
     return found
@@ -184,7 +189,7 @@ def _solve(problem: Problem, parameters: SoftmodesParameters, kept: Checkpoints)
 def _binning_error(problem: Problem, parameters: SoftmodesParameters, found: SoftModes) -> NDArray[np.float64] | None:
     """Compare the modes' values with those that other representatives of the views give."""
     count = len(problem.all_rotations)
-    if len(problem.rotations) == count:
+    if len(problem.rotations) == count or problem.observed is not None:
         return None
     cells = problem.bins.row_view
     order = np.random.default_rng((parameters.seed, 3)).permutation(count)

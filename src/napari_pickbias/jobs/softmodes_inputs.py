@@ -83,6 +83,8 @@ class Problem:
     all_rotations: NDArray[np.float64]
     """``(particles, 3, 3)``"""
     threads: int = 1
+    observed: NDArray[np.complex128] | None = None
+    """``(m, p)`` filtered images of the views' representatives, with ``--images``."""
 
     @property
     def size(self) -> int:
@@ -310,12 +312,15 @@ def _noise(
     if inputs.half_maps is not None:
         return _half_map_noise(inputs, parameters, problem)
     ratio = NOISE_RATIO
-    if parameters.noise is None:
+    if parameters.noise is None and parameters.images:
+        pass  # measured on the residuals
+    elif parameters.noise is None:
         notes.append(
             f"no --noise given: the noise is taken as white, {NOISE_RATIO:g} times the mean energy of the map's "
             "projections per pixel; amplitudes scale with its square root"
         )
     else:
+        assert parameters.noise is not None
         ratio = noise_number(parameters.noise)
     # White noise has the same power in each Fourier coefficient: a smaller box holds fewer of them.
     return None, ratio * mean_energy(problem.working, problem.support) / volume.data.shape[0] ** 2

@@ -49,5 +49,9 @@ class SoftmodesParameters(BaseModel):
     most_views: int = Field(1024, ge=16, le=8192, description="Views computed with; more particles are binned to it")
     path_steps: int = Field(5, ge=2, le=50, description="Maps looked at along a straight path to another map")
     pixel_size: float | None = Field(None, gt=0, description="Å; overrides the pixel size in the data")
+    images: bool = Field(
+        False,
+        description="Read the images: the Hessian of these very images, with their residuals, not the expected one",
+    )
     iterations: int = Field(60, ge=1, le=1000, description="Iterations of the solver, at most")
     seed: int = Field(0, ge=0, description="Seed of every random choice")

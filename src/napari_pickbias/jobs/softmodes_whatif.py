@@ -303,5 +303,5 @@ def kept_modes(saved: dict[str, NDArray[np.generic]] | None) -> SoftModes | None
     """Return soft modes that were kept as a finished piece, or None."""
     if saved is None:
         return None
-    numbers = {"noise_variance", "images"}
+    numbers = {"noise_variance", "images", "unsettled"}
     return SoftModes(**{key: float(value) if key in numbers else value for key, value in saved.items()})  # type: ignore[arg-type]

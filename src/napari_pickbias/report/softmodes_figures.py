@@ -40,14 +40,15 @@ def _draw_spectrum(result: SoftmodesResult, figure: FigureBase, theme: Theme) ->
     axes = figure.subplots()
     found = result.found
     number = np.arange(1, len(found.eigenvalues) + 1)
-    error = found.eigenvalues * (
+    # of these very images values below 0 occur, which no logarithm shows: their bars hang below the axis
+    error = np.abs(found.eigenvalues) * (
         found.residuals.clip(max=0.9) if result.binning_error is None else result.binning_error
     )
     axes.vlines(number, found.eigenvalues, found.known_pose_eigenvalues, color=theme.grid)
     axes.plot(number, found.known_pose_eigenvalues, "o", color=ORANGE, label="poses known")
     axes.errorbar(
-        number, found.eigenvalues, yerr=np.minimum(error, 0.9 * found.eigenvalues), fmt="s", color=BLUE, capsize=2,
-        label="poses free",
+        number, found.eigenvalues, yerr=np.minimum(error, 0.9 * np.abs(found.eigenvalues)), fmt="s", color=BLUE,
+        capsize=2, label="poses free",
     )  # fmt: skip
     marks = "^vD<>P"
     for mark, row in zip(marks, result.scenarios[1:], strict=False):

@@ -56,10 +56,17 @@ def read_inputs(
         files.append(Path(other_particles))
         other = read_poses(open_particles(other_particles), parameters.pixel_size)
     inputs = SoftmodesInputs(
-        volume, read_poses(source, parameters.pixel_size), mask, noise, halves, others["views"], others["add_views"],
+        volume, _particles(source, parameters, files), mask, noise, halves, others["views"], others["add_views"],
         tuple(beside(path) for path in path_to), other,
     )  # fmt: skip
     return inputs, files
+
+
+def _particles(source: ParticleSource, parameters: SoftmodesParameters, files: list[Path]) -> Particles:
+    if not parameters.images:
+        return read_poses(source, parameters.pixel_size)
+    files.extend(source.input_files()[1:])
+    return source.read(parameters.pixel_size)
 
 
 def read_poses(source: ParticleSource, pixel_size: float | None) -> Particles:

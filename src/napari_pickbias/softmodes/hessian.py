@@ -14,8 +14,9 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from napari_pickbias.imaging.fourier import Floats
+from napari_pickbias.imaging.fourier import Complexes, Floats
 from napari_pickbias.softmodes.metric import Convolution, corner_symbol, for_each, riesz_metric
+from napari_pickbias.softmodes.residuals import pose_curvature, pull, push, push_of_view, recover_from
 from napari_pickbias.softmodes.views import (
     Tangents,
     Views,
@@ -56,13 +57,18 @@ class Hessian:
         Wavelengths above this count as known, as those beyond Nyquist do; None leaves them to the images.
     threads : int
         Columns, or views, worked at at a time; results do not depend on it.
+    residuals : ndarray, shape (J, p), or None
+        Filtered slices less the images, in the units of ``slices``: the Hessian of the very images then, not the
+        expected one, at poses that suit them (:mod:`~napari_pickbias.softmodes.residuals`).
 
     Attributes
     ----------
     metric : Convolution
         Riesz metric ``W``.
     tangents : Tangents
-        Of the poses.
+        Of the poses; orthonormal without residuals.
+    unsettled : ndarray of bool, shape (J,)
+        Views whose pose is no minimum of the misfit of their image; their own blocks are the expected ones.
     """
 
     def __init__(
@@ -77,11 +83,13 @@ class Hessian:
         dense: bool | None = None,
         coarsest_px: float | None = None,
         threads: int = 1,
+        residuals: Complexes | None = None,
     ) -> None:
         self.volume, self.views, self.support, self.images = np.asarray(volume, np.float64), views, support, images
         self.shifts, self.contrast, self.threads = shifts, contrast, threads
         self.slices, raw = slices_and_tangents(self.volume, views, shifts=shifts, contrast=contrast)
-        self.tangents: Tangents = orthonormal_tangents(raw)
+        self.residuals = None if residuals is None else np.asarray(residuals, np.complex128)
+        self.tangents, self.unsettled = self._tangents(raw)
         self.metric = riesz_metric(support, threads)
         symbol = normal_symbol(views) + images * corner_symbol(views.size, coarsest_px)
         self._known = Convolution(symbol, support, threads)
@@ -104,6 +112,10 @@ class Hessian:
             def explain(index: int) -> None:
                 part = self.components(columns[:, index])
                 explained[:, index] = self._back(np.einsum("kjq,jqp->kjp", part, self.tangents.basis))[:, 0]
+                if self.residuals is not None:
+                    steps = np.einsum("jab,jb->ja", self.tangents.recover, part[0])
+                    pushed = push(steps, self.views, self.residuals, shifts=self.shifts, contrast=self.contrast)
+                    explained[:, index] += pushed[self.support]
 
             for_each(explain, columns.shape[1], self.threads)
         return (self._known(columns) - explained).reshape(np.shape(vectors))
@@ -122,7 +134,11 @@ class Hessian:
     def components(self, vectors: Floats) -> NDArray[np.float64]:
         """Return how much of each slice the pose explains: ``(N, k)`` vectors to ``(k, J, q)``."""
         slices = self.slices_of(vectors)
-        return real_products(slices.transpose(1, 0, 2), self.tangents.basis).transpose(1, 0, 2)
+        found = real_products(slices.transpose(1, 0, 2), self.tangents.basis).transpose(1, 0, 2)
+        if self.residuals is not None:
+            pulled = pull(self.embed(vectors), self.views, self.residuals, shifts=self.shifts, contrast=self.contrast)
+            found = found + np.einsum("jab,kja->kjb", self.tangents.recover, pulled)
+        return found
 
     def pose_change(self, vectors: Floats) -> NDArray[np.float64]:
         """Return the poses that follow a change of the map, to first order: ``-H_tt^-1 H_tF v``, ``(k, J, q)``.
@@ -134,6 +150,14 @@ class Hessian:
     def pose_covariance(self) -> NDArray[np.float64]:
         """Return ``H_tt^-1`` of each view, ``(J, q, q)``; times ``sigma^2`` it is the covariance of its pose."""
         return np.asarray(self.tangents.recover @ self.tangents.recover.transpose(0, 2, 1))
+
+    def _tangents(self, raw: Complexes) -> tuple[Tangents, NDArray[np.bool_]]:
+        if self.residuals is None:
+            return orthonormal_tangents(raw), np.zeros(len(raw), bool)
+        curvature = pose_curvature(self.volume, self.views, self.residuals, shifts=self.shifts, contrast=self.contrast)
+        recover, unsettled = recover_from(curvature, raw)
+        self.residuals[unsettled] = 0
+        return Tangents(np.einsum("jab,jap->jbp", recover, raw), recover), unsettled
 
     def _back(self, slices: NDArray[np.complex128]) -> NDArray[np.float64]:
         volumes = spread(slices * self.views.filters, self.views.points, self.views.size)
@@ -148,6 +172,11 @@ class Hessian:
         def fill(view: int) -> None:
             values = (self.tangents.basis[view] * self.views.filters[view]).astype(np.complex64)
             volumes = spread(values, points[:, view], self.views.size)
+            if self.residuals is not None:
+                pushed = push_of_view(
+                    view, self.views, points, self.residuals, shifts=self.shifts, contrast=self.contrast
+                )
+                volumes = volumes + np.tensordot(self.tangents.recover[view].T, pushed, 1)
             matrix[view * unknowns : (view + 1) * unknowns] = volumes[:, self.support]
 
         for_each(fill, count, self.threads)

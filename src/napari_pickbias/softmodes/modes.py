@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pickbias.imaging.fourier import Floats, hermitian_weights, radial_frequency
+from napari_pickbias.imaging.fourier import Complexes, Floats, hermitian_weights, radial_frequency
 from napari_pickbias.imaging.volumes import soft_ball
 from napari_pickbias.softmodes.hessian import Hessian, rigid_generators
 from napari_pickbias.softmodes.metric import riesz_metric, riesz_symbol
 from napari_pickbias.softmodes.realign import realign
 from napari_pickbias.softmodes.solver import Operator, Restart, dense_softest, finish, softest
 from napari_pickbias.softmodes.symmetry import SymmetricHessian, Symmetriser
-from napari_pickbias.softmodes.views import make_views
+from napari_pickbias.softmodes.views import make_views, sample
 
 LOG_ODDS = float(np.log(20.0))
 """Loss of log-likelihood at which a likelihood ratio of 20 to 1 rejects a map."""
@@ -56,11 +56,14 @@ class SoftModes:
     pose_sd : ndarray, shape (J, q)
         Standard deviation of each view's own pose, same units.
     misfit_ratio : ndarray, shape (k, 2)
-        Loss of likelihood at ``V + a u`` and ``V - a u`` with poses fitted anew, over the quadratic prediction.
+        Loss of likelihood at ``V + a u`` and ``V - a u`` with poses fitted anew, over the quadratic prediction; 0 where
+        that is no loss.
     noise_variance : float
         Per pixel, in the map's units.
     images : float
         Number of images that the views stand for.
+    unsettled : float
+        Views whose pose is no minimum of the misfit of their own image, where images were given.
     """
 
     eigenvalues: NDArray[np.float64]
@@ -75,6 +78,7 @@ class SoftModes:
     misfit_ratio: NDArray[np.float64]
     noise_variance: float
     images: float
+    unsettled: float = 0.0
 
     @property
     def pose_change_deg(self) -> NDArray[np.float64]:
@@ -108,10 +112,11 @@ def soft_modes(
     on_step: Callable[[], None] | None = None,
     restart: Restart | None = None,
     on_round: Callable[[Restart], None] | None = None,
+    observed: Complexes | None = None,
 ) -> SoftModes:
     """Find the deformations of a map that its images can hardly tell from it.
 
-    No image is needed: only the map, the poses, the CTFs and the level of noise (docs/softmodes.md).
+    Only the map, the poses, the CTFs and the level of noise are needed; images may be given (docs/softmodes.md).
 
     Parameters
     ----------
@@ -143,6 +148,9 @@ def soft_modes(
         Vectors, or views, worked at at a time; results do not depend on it.
     tolerance, iterations, on_step, restart, on_round
         As for :func:`~napari_pickbias.softmodes.solver.softest`.
+    observed : ndarray, shape (J, p), or None
+        The images themselves, by :func:`~napari_pickbias.softmodes.residuals.filtered_images` with the same weights:
+        the Hessian then has its residual terms. Values below 0 may occur where the map does not suit the images.
 
     Raises
     ------
@@ -162,9 +170,10 @@ def soft_modes(
     rng = rng or np.random.default_rng(0)
     images = float(len(rotations) if weights is None else np.sum(weights))
     views = make_views(rotations, size, ctf=ctf, weights=weights)
+    residuals = None if observed is None else sample(inside[None], views.points)[0] * views.filters - observed
     hessian = Hessian(
         inside, views, support, images=images, shifts=shifts, contrast=contrast, coarsest_px=coarsest_px,
-        threads=threads,
+        threads=threads, residuals=residuals,
     )  # fmt: skip
     rigid = rigid_generators(inside, support, shifts=shifts)
     symmetrise = None if symmetry is None or len(symmetry) == 1 else Symmetriser(symmetry, support)
@@ -186,7 +195,8 @@ def soft_modes(
     variance = NOISE_RATIO * energy / size**2 if noise_variance is None else float(noise_variance)
     known = np.einsum("nk,nk->k", vectors, hessian.known_pose(vectors)) / images
     totals = np.maximum(found.eigenvalues, 1e-12) * images
-    amplitudes = np.sqrt(2 * LOG_ODDS * variance / totals)
+    # along what the images do not hold in place at all, a change as large as the map itself stands in
+    amplitudes = np.where(found.eigenvalues > 0, np.sqrt(2 * LOG_ODDS * variance / totals), np.sqrt(energy))
     change = hessian.pose_change(vectors * amplitudes)
     volumes = hessian.embed(vectors)
     counts = np.ones(len(rotations)) if weights is None else np.asarray(weights, np.float64)
@@ -198,12 +208,13 @@ def soft_modes(
         modes=volumes,
         amplitudes=amplitudes,
         amplitude_fraction=amplitudes / np.sqrt(energy),
-        uncertainty=_uncertainty(volumes, variance / totals, variance / images, support),
+        uncertainty=_uncertainty(volumes, amplitudes**2 / (2 * LOG_ODDS), variance / images, support),
         pose_change=change,
         pose_sd=np.asarray(spread),
         misfit_ratio=_misfit_ratios(hessian, vectors * amplitudes, rng),
         noise_variance=variance,
         images=images,
+        unsettled=float(hessian.unsettled.sum()),
     )
 
 
@@ -274,24 +285,28 @@ def _misfit_ratios(hessian: Hessian, steps: NDArray[np.float64], rng: np.random.
     count = len(views.rotations)
     rows = np.sort(rng.choice(count, min(count, CHECKED_VIEWS), replace=False))
     chosen = views._replace(rotations=views.rotations[rows], filters=views.filters[rows])
-    basis = hessian.tangents.basis[rows]
     volumes = hessian.embed(steps)
     slices = hessian.slices_of(steps)[:, rows]
     parts = hessian.components(steps)[:, rows]
     change = hessian.pose_change(steps)[:, rows]
+    images, residuals = hessian.slices[rows], hessian.residuals
+    own = np.zeros_like(images) if residuals is None else residuals[rows]
+    misfit = 0.5 * float(np.sum(np.abs(own) ** 2))
     ratios = np.empty((len(volumes), 2))
     for mode, step in enumerate(volumes):
-        left = slices[mode] - np.einsum("jq,jqp->jp", parts[mode], basis)
-        predicted = 0.5 * float(np.sum(np.abs(left) ** 2))
+        predicted = 0.5 * float(np.sum(np.abs(slices[mode]) ** 2) - np.sum(parts[mode] ** 2))
+        # noisy images have a slope along the step as well, which is no matter of softness
+        slope = float(np.sum((slices[mode].conj() * own).real))
         for column, sign in enumerate((1.0, -1.0)):
             fitted = realign(
                 hessian.volume + sign * step,
                 chosen,
-                hessian.slices[rows],
+                images - own,
                 sign * change[mode],
                 shifts=hessian.shifts,
                 contrast=hessian.contrast,
-                iterations=2,
+                iterations=2 if residuals is None else 6,
             )
-            ratios[mode, column] = float(fitted.misfit.sum()) / max(predicted, 1e-300)
+            loss = float(fitted.misfit.sum()) - misfit - sign * slope
+            ratios[mode, column] = loss / predicted if predicted > 0 else 0
     return ratios
