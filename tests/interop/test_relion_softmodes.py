@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,12 +24,12 @@ SIZE, COUNT, PIXEL, NOISE = 16, 240, 4.0, 3.0
 MAPS, PARTICLES, LOG = (set(NODE_TYPES[kind]) for kind in ("map", "particles", "log"))
 
 
-def write_data(directory: Path, *, poses: bool = True) -> tuple[Path, Path]:
+def write_data(directory: Path, *, poses: bool = True, noise: float = NOISE) -> tuple[Path, Path]:
     """Write a phantom's noisy projections, as Refine3D would leave them, and the phantom; paths in the project."""
     rng = np.random.default_rng(0)
     volume = blob_volume(phantom(4.4), SIZE)
     angles = random_euler(COUNT, rng)
-    images = projections(volume, matrices_from_euler(angles)) + NOISE * rng.standard_normal((COUNT, SIZE, SIZE))
+    images = projections(volume, matrices_from_euler(angles)) + noise * rng.standard_normal((COUNT, SIZE, SIZE))
     (directory / "Refine").mkdir()
     write_mrc(directory / "Refine" / "run_class001.mrc", volume, PIXEL)
     write_mrc(directory / "Refine" / "stack.mrcs", images.astype(np.float32), PIXEL)
@@ -104,6 +105,33 @@ def test_no_poses_are_one_line_and_a_failed_job(relion_project: MakeProject) -> 
     text = project.read(job, "run.err")
     assert text.startswith("--particles: has no poses (rlnAngleRot, rlnAngleTilt, rlnAnglePsi); give ")
     assert len(text.splitlines()) == 1
+
+
+def test_after_a_real_refinement(relion_project: MakeProject) -> None:
+    """Refine3D's own job in the pipeline, auto-refinement with two halves; then the External job on what it wrote."""
+    if shutil.which("relion_refine_mpi") is None or shutil.which("mpirun") is None:
+        pytest.skip("RELION's MPI programs, or mpirun, are not installed: auto-refinement needs both")
+    project = relion_project("refine")
+    project.environment.update(
+        OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_rmaps_base_oversubscribe="1"
+    )
+    star, volume = write_data(project.directory, noise=0.05)
+    refined = project.run(
+        "Refine3D", fn_img=star, fn_ref=volume, ref_correct_greyscale="Yes", ini_high=20, do_ctf_correction="No",
+        particle_diameter=60, sampling="15 degrees", auto_local_sampling="15 degrees", offset_range=2, offset_step=2,
+        do_pad1="Yes", nr_mpi=3, nr_threads=1, sym_name="C1", use_gpu="No",
+    )  # fmt: skip
+    assert project.status(refined) == "Succeeded", project.read(refined, "run.err")
+    job = project.run("External", **softmodes(f"{refined}run_data.star", f"{refined}run_class001.mrc"))
+    assert project.status(job) == "Succeeded", project.read(job, "run.err")
+    summary = json.loads(project.read(job, "summary.json"))
+    # the noise is the refinement's own: its model lies beside its particles
+    assert summary["parameters"]["noise"] == f"{refined}run_model.star"
+    assert summary["results"]["noise_variance"] == pytest.approx(0.05**2, rel=0.25)
+    assert 0 < summary["results"]["eigenvalues"][0] < 1
+    assert {f"{refined}run_data.star", f"{refined}run_class001.mrc"} == project.edges(job)[0]
+    found = starfile.read(project.directory / job / "particles_softmodes.star", always_dict=True)["particles"]
+    assert len(found) == COUNT
 
 
 def test_half_maps_of_relion_reconstruct_give_the_noise_of_the_images(relion_project: MakeProject) -> None:
