@@ -11,7 +11,7 @@ from scipy.stats import genpareto, kstest
 from napari_pickbias.errors import InputError
 from napari_pickbias.matching import TemplateBank, find_peaks, score_map
 from napari_pickbias.matching.peaks import PEAK
-from napari_pickbias.matching.significance import PeakNull, fit_null, free_area_fdr, p_values, q_values
+from napari_pickbias.matching.significance import PeakNull, cover, fit_null, free_area_fdr, p_values, q_values
 
 DISTANCE = 9.0
 
@@ -176,3 +176,10 @@ def test_faults(heights: np.ndarray, line: str) -> None:
 def test_no_surrogate() -> None:
     with pytest.raises(InputError, match=r"^surrogates: each micrograph needs at least one; raise their number$"):
         free_area_fdr([table_of()], [[]], np.array([3.0]), 5.0, 3.0, np.random.default_rng(0))
+
+
+def test_peaks_in_tomograms_are_covered_along_z_too() -> None:
+    volume_peak = np.dtype([("z", "f4"), ("y", "f4"), ("x", "f4"), ("score", "f4"), ("template", "i4")])
+    real = np.array([(10, 5, 5, 7.0, 0), (40, 5, 5, 9.0, 0)], volume_peak)
+    noise = np.array([(12, 5, 5, 1.0, 0), (25, 5, 5, 1.0, 0), (40, 5, 8, 1.0, 0)], volume_peak)
+    assert cover(real, noise, 4.0).tolist() == [7.0, -np.inf, 9.0]

@@ -152,12 +152,10 @@ def match_tomograms(
             try:
                 steps = _searched(plan, number, scratch, threads)
                 arrays = yield from _counted(steps, number * each, (number + 1) * each, total)
+                checkpoints.save(f"tomogram_{number:06d}", arrays)
             except InputError as fault:
-                arrays = {"fault": np.array(str(fault).removeprefix("tomogram: "))}
-            checkpoints.save(f"tomogram_{number:06d}", arrays)
-        if "fault" in arrays:
-            faults[name] = str(arrays["fault"])
-        found.append(None if "fault" in arrays else _of_arrays(arrays))
+                faults[name] = str(fault).removeprefix("tomogram: ")
+        found.append(None if arrays is None else _of_arrays(arrays))
         message = f"left out {name}: {faults[name]}" if name in faults else f"{name} searched"
         yield Progress("match", (number + 1) * each, total, message)
     if len(faults) == len(tomograms):
@@ -241,7 +239,8 @@ def _with_contrast(plan: Plan, scratch: Path, threads: int, checkpoints: Checkpo
         arrays = checkpoints.load("contrast")
         if arrays is None:
             arrays = {"above": np.array(_above(plan, scratch, threads), np.int64)}
-            checkpoints.save("contrast", arrays)
+            if arrays["above"].any():  # else no tomogram could be used
+                checkpoints.save("contrast", arrays)
         bright, dark = arrays["above"].tolist()
     measured = "white" if bright >= CLEAR else "black" if dark >= CLEAR else "undecided"
     contrast = stated if stated != "auto" else measured

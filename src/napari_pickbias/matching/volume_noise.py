@@ -18,8 +18,10 @@ from napari_pickbias.matching.volume_bank import VolumeBank
 
 MOST_TILES = 512
 """More tiles make the median no better."""
-TILE = 1.5
+TILE = 2.0
 """Side of the tiles in boxes of the templates."""
+ROUNDS = 4
+"""In which the window's blur is taken out of a spectrum."""
 BLOCK_VOXELS = 2**25
 """Surrogates are made in blocks no larger than this, so that memory does not grow with the tomogram."""
 
@@ -59,16 +61,38 @@ def volume_power(tomogram: Real, tile: int) -> NDArray[np.float64]:
     chosen = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), MOST_TILES)).round().astype(int))
     line = np.hanning(tile + 2)[1:-1]
     window = line[:, None, None] * line[:, None] * line
+    # One for all tiles: what each tile's own mean takes away is missing at the lowest frequencies.
+    mean = float(np.median([np.mean(tomogram[_tile(starts[number], tile)], dtype=np.float64) for number in chosen]))
     powers = []
     for number in chosen:
-        part = np.asarray(tomogram[tuple(slice(s, s + tile) for s in starts[number])], np.float64)
+        part = np.asarray(tomogram[_tile(starts[number], tile)], np.float64)
         if float(np.ptp(part)) > 0:
-            powers.append((np.abs(scipy.fft.rfftn((part - part.mean()) * window, workers=1)) ** 2).astype(np.float32))
+            powers.append((np.abs(scipy.fft.rfftn((part - mean) * window, workers=1)) ** 2).astype(np.float32))
     if len(powers) < max(1, len(chosen) // 2):
         raise InputError("tomogram: most of it is constant; cut off its empty part")
     power = np.asarray(np.median(np.stack(powers), axis=0), np.float64)
     power[0, 0, 0] = power[0, 0, 1]
-    return np.asarray(power / _mean(power), np.float64)
+    return _sharpened(power / _mean(power), line)
+
+
+def _sharpened(measured: NDArray[np.float64], line: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the spectrum that, seen through the tiles' window, is the measured one; mean 1.
+
+    A window blurs peaks and the edges of a missing wedge: noise of the blurred spectrum has lower peaks than the
+    tomogram's. What the window does to a spectrum is known exactly, and undone by a few rounds of ratios.
+    """
+    tile = len(line)
+    lags = np.abs(np.fft.fft(line, 2 * tile)) ** 2
+    factor = np.fft.ifft(lags).real
+    factor /= factor[0]
+    power = measured
+    for _ in range(ROUNDS):
+        covariance = scipy.fft.irfftn(refined(power, (2 * tile,) * 3), s=(2 * tile,) * 3, workers=1)
+        covariance *= factor[:, None, None] * factor[:, None] * factor
+        blurred = scipy.fft.rfftn(covariance, workers=1).real[::2, ::2, ::2]
+        power = power * measured / np.maximum(blurred, 1e-6 * measured.max())
+        power = power / _mean(power)
+    return power
 
 
 def volume_tile(shape: tuple[int, ...], box: int) -> int:
@@ -154,6 +178,10 @@ def volume_template_sd(bank: VolumeBank, power: NDArray[np.floating]) -> NDArray
 def _starts(side: int, tile: int) -> list[int]:
     """Return where tiles begin that overlap by half; the last touches the end."""
     return sorted({*range(0, side - tile + 1, max(1, tile // 2)), side - tile})
+
+
+def _tile(start: tuple[int, ...], tile: int) -> tuple[slice, ...]:
+    return tuple(slice(begin, begin + tile) for begin in start)
 
 
 def _blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
