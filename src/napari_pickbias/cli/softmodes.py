@@ -47,9 +47,9 @@ def command(
 ) -> None:
     """Find the softest deformations of a map: those that its images can hardly tell from it.
 
-    No image is read, and none need be there. Writes mode_NN.mrc with mode_NN_plus.mrc and mode_NN_minus.mrc,
-    uncertainty.mrc, spectrum.csv, particles_softmodes.*, summary.json, report.html and report.pdf into DIR; with the
-    what-if options what_if.csv, with --path-to path.csv.
+    Without --images no image is read, and none need be there. Writes mode_NN.mrc with mode_NN_plus.mrc and
+    mode_NN_minus.mrc, uncertainty.mrc, spectrum.csv, particles_softmodes.*, summary.json, report.html and report.pdf
+    into DIR; with the what-if options what_if.csv, with --path-to path.csv.
     """
     parameters = build(SoftmodesParameters, {**values, "shifts": not no_shifts})
     # Numerical libraries take seconds to load: not before the options are known to be sound.

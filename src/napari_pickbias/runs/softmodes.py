@@ -56,7 +56,7 @@ def run_softmodes(
 
     Writes ``mode_01.mrc``, ``mode_01_plus.mrc``, ``mode_01_minus.mrc`` ..., ``uncertainty.mrc``, ``spectrum.csv``,
     ``particles_softmodes.*`` (not for what-if views), ``what_if.csv``, ``path.csv`` (where asked for) and the common
-    files. No image is read, and none need be there. A run that was stopped goes on from its last finished piece.
+    files. Images are read with ``parameters.images`` alone. A stopped run goes on from its last finished piece.
 
     Parameters
     ----------
