@@ -114,8 +114,8 @@ def test_symmetric_and_below_the_known_pose_hessian() -> None:
 @pytest.mark.parametrize("shifts", [False, True])
 def test_second_differences_of_the_profile_likelihood_converge_with_slope_two(shifts: bool) -> None:
     """Poses are fitted anew at V + e v and V - e v; the loss over e^2 tends to half v H v, the error as e^2."""
-    hessian = make_hessian(12, 6, shifts=shifts)
-    size = 12
+    size = 16
+    hessian = make_hessian(size, 6, shifts=shifts)
     rng = np.random.default_rng(8)
     # A smooth change of the size of the map: poses must follow, not jump.
     change = (molecule(size, seed=11) - molecule(size, seed=12))[hessian.support]
