@@ -14,7 +14,7 @@ from napari_pickbias.runs.cores import allowed_cores
 
 @click.command("demo", short_help="Run the main job on data made on the spot.")
 @run_options
-@click.option("--quick", is_flag=True, help="Smaller: about half a minute on two cores.")
+@click.option("--quick", is_flag=True, help="Smaller: under a minute on two cores.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every random choice.")
 def command(out: str, threads: int | None, overwrite: bool, resume: bool, quiet: bool, quick: bool, seed: int) -> None:
     """Run every finished job on data simulated on the spot, and compare with the truth.
@@ -37,9 +37,12 @@ def command(out: str, threads: int | None, overwrite: bool, resume: bool, quiet:
     )
     if quiet:
         return
-    found = run.summary["results"]["outliers"]
+    bias, found = run.summary["results"]["bias"], run.summary["results"]["outliers"]
     width = shutil.get_terminal_size().columns
     click.echo("-" * min(width, 60))
+    likeness = bias["plain_agreement"]["in_band"]
+    click.echo(f"{bias['observed_picks']} picks from pure noise look like the template ({likeness:.2f})")
+    click.echo(f"verdict on them: {bias['verdict']}")
     for kind, line in found["by_kind"].items():
         click.echo(f"{kind:10s} {line['particles']:5d} made, {line['kept']:5d} kept ({line['kept_fraction']:.1%})")
     undecided = run.summary["results"]["softmodes"]["amplitude_fraction"][0]

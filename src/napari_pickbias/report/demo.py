@@ -11,6 +11,7 @@ from napari_pickbias.report.document import Document, Fact, Section, Table
 from napari_pickbias.report.provenance import program_name, run_table
 
 if TYPE_CHECKING:
+    from napari_pickbias.jobs.bias import BiasResult
     from napari_pickbias.jobs.outliers import OutlierResult
     from napari_pickbias.jobs.softmodes import SoftmodesResult
 
@@ -36,6 +37,35 @@ class Chapter:
     facts: tuple[Fact, ...]
     reading: tuple[str, ...]
     sections: tuple[Section, ...]
+
+
+def bias_chapter(found: Mapping[str, Any], result: BiasResult | None) -> Chapter:
+    """Return the part on template picking from pure noise."""
+    from napari_pickbias.report.bias_figures import fdr_panel, frc_panel, picture_panel
+
+    picks, plain = found["observed_picks"], found["plain_agreement"]["in_band"]
+    evidence = found["evidence_beyond_band"]["value"]
+    panels = () if result is None else (picture_panel(result), fdr_panel(result), frc_panel(result))
+    return Chapter(
+        "bias",
+        {name: value for name, value in found.items() if name != "class_averages"},
+        f"From micrographs of pure noise a template picked {picks:,} particles whose averages look like it "
+        f"(correlation {plain:.2f}); the verdict on them: {found['verdict']}.",
+        (
+            Fact("Picks from noise", f"{picks:,}", "there is no particle on these micrographs"),
+            Fact(
+                "Likeness", f"{plain:.2f}", "correlation of the picks' averages with the template: structure from noise"
+            ),
+            Fact("Beyond the template", f"{evidence:.2f}", "what is left beyond the template's band: 0 is nothing"),
+            Fact("Verdict", found["verdict"], f"{found['why']}"),
+        ),
+        (
+            "The first part picks from micrographs that hold nothing but noise, with the views of a molecule as "
+            "templates. Averages of such picks show the molecule all the same. The diagnosis sees it: as many picks as "
+            "noise gives, and nothing in their averages that the template could not have brought.",
+        ),
+        (Section("Structure from noise", panels=panels),),
+    )
 
 
 def outlier_chapter(found: dict[str, Any], result: OutlierResult | None) -> Chapter:

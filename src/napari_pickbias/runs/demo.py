@@ -10,7 +10,13 @@ from typing import Any
 
 from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.report.demo import write_demo_report
-from napari_pickbias.runs.demo_chapters import DemoPlan, chosen_parameters, run_outlier_part, run_softmodes_part
+from napari_pickbias.runs.demo_chapters import (
+    DemoPlan,
+    chosen_parameters,
+    run_bias_part,
+    run_outlier_part,
+    run_softmodes_part,
+)
 from napari_pickbias.runs.directory import claim
 from napari_pickbias.runs.log import run_log
 from napari_pickbias.runs.summary import build_summary, read_summary, write_summary
@@ -49,7 +55,8 @@ def run_demo(
             return DemoRun(path, read_summary(path / "summary.json"))
         again: dict[str, bool] = {"overwrite": not directory.resumed, "resume": directory.resumed}
         with run_log(path / "pickbias.log", TOOL, chosen):
-            chapters = [(yield from run_outlier_part(path, plan, seed, threads, again))]
+            chapters = [(yield from run_bias_part(path, plan, seed, threads, again))]
+            chapters.append((yield from run_outlier_part(path, plan, seed, threads, again)))
             chapters.append((yield from run_softmodes_part(path, plan, seed, again)))
             results = {chapter.key: chapter.results for chapter in chapters}
             summary = build_summary(TOOL, chosen, [], results, {"total": time.perf_counter() - start})
