@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -234,3 +236,15 @@ def test_faults_in_one_line(project: Path, words: list[str], line: str, capsys: 
     assert len(shown) == 1
     assert shown[0].removeprefix("pickbias: ") == line
     assert not Path("fault").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve space on a disk")
+def test_a_full_disk_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(_file: int, _start: int, _size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert pick("--tomograms", "tomograms", *OPTIONS, "--out", "crammed", "--quiet") == 2
+    shown = capsys.readouterr().err.strip().splitlines()
+    fault = "cannot be written: the disk is full; free some space and run again with --resume"
+    assert shown == [f"pickbias: {Path('crammed/.pickbias')}: {fault}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Generator
@@ -23,8 +24,13 @@ SLAB_VOXELS = 2**24
 
 
 def scratch_array(folder: Path, name: str, dtype: type[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return an array that lies in a file of a folder, made anew."""
-    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+    """Return an array that lies in a file of a folder, made anew; ``OSError`` where the disk has no room for it."""
+    made = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        # A mapped file's space is taken as it is written, where a full disk would kill the process: take it now.
+        with (folder / f"{name}.npy").open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, (folder / f"{name}.npy").stat().st_size)
+    return made
 
 
 def coarse_shape(shape: tuple[int, ...], ratio: float) -> tuple[int, int, int]:
