@@ -226,9 +226,9 @@ def test_finer_micrographs_are_searched_coarsely_and_picked_finely(
     fine = np.fft.irfft2(np.pad(np.fft.rfft2(fine, axes=(1, 0)), ((0, 200), (0, 0))), s=(800, 800), axes=(1, 0)) * 2
     wide = np.pad(fine.astype(np.float32), 40, mode="edge")
     mrcfile.write(tmp_path / "fine.mrc", wide, voxel_size=PIXEL / 2)
-    result = pick(micrograph_set([tmp_path / "fine.mrc"], PIXEL / 2), threshold=6.0, border=200)
+    result = pick(micrograph_set([tmp_path / "fine.mrc"], PIXEL / 2), threshold=5.0, border=200)
     found, wanted = result.picks["fine.mrc"], matched[0].picks["m0.mrc"]
-    strong = wanted["score"] >= 6.5
+    strong = wanted["score"] >= 6.0
     places = 2 * np.column_stack([wanted["x_px"], wanted["y_px"]])[strong] + 40
     distance, _ = cKDTree(np.column_stack([found["x_px"], found["y_px"]])).query(places)
     assert strong.sum() >= 3
