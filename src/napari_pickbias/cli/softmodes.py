@@ -21,7 +21,8 @@ from napari_pickbias.runs.cores import allowed_cores
     "path_to",
     multiple=True,
     metavar="FILE",
-    help="Another map in the same frame: what the images tell along the path to it. Several make a path of frames.",
+    help="Another map in the same frame: what the images tell along the path to it. Several make a path of frames. Or "
+    "models (.pdb), the first fitted into the map.",
 )
 @click.option(
     "--other-particles",

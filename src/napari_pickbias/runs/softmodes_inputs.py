@@ -12,6 +12,7 @@ from napari_pickbias.jobs.softmodes_inputs import SoftmodesInputs
 from napari_pickbias.jobs.softmodes_parameters import SoftmodesParameters
 from napari_pickbias.records import Particles, ParticleSource, Volume, open_particles, read_volume
 from napari_pickbias.records.noise import NoiseSpectra
+from napari_pickbias.runs.softmodes_models import are_models, model_path
 
 _MAP_SUFFIXES = (".mrc", ".map", ".mrc.gz", ".map.gz", ".mrc.bz2", ".map.bz2")
 _POSE_SUFFIXES = (".star", ".cs", ".csg")
@@ -55,9 +56,14 @@ def read_inputs(
             raise InputError("--other-particles: there is no other map; give it with --path-to")
         files.append(Path(other_particles))
         other = read_poses(open_particles(other_particles), parameters.pixel_size)
+    if are_models(path_to):
+        files.extend(Path(path) for path in path_to)
+        steps = model_path(volume, path_to)
+    else:
+        steps = tuple(beside(path) for path in path_to)
     inputs = SoftmodesInputs(
         volume, _particles(source, parameters, files), mask, noise, halves, others["views"], others["add_views"],
-        tuple(beside(path) for path in path_to), other,
+        steps, other,
     )  # fmt: skip
     return inputs, files
 
