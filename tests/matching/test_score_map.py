@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from skimage.feature import match_template
@@ -69,6 +70,21 @@ def test_equals_scikit_image_where_definitions_coincide() -> None:
     scores, _ = score_map(image, bank)
     theirs = match_template(image, template)
     ours = scores[6 : 6 + theirs.shape[0], 6 : 6 + theirs.shape[1]] / 12.0  # sqrt of the number of mask pixels
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_equals_opencv_where_definitions_coincide(masked: bool) -> None:
+    """Its normalised correlation coefficient; with a mask both means and deviations are those under the mask."""
+    rng = np.random.default_rng(6)
+    image = rng.normal(10, 3, (64, 90)).astype(np.float32)
+    template = rng.normal(size=(13, 13)).astype(np.float32)
+    y, x = np.mgrid[-6:7, -6:7]
+    mask = (np.hypot(y, x) <= 6.2).astype(np.float32) if masked else np.ones((13, 13), np.float32)
+    bank = TemplateBank.from_images(template[None], mask)
+    scores, _ = score_map(image, bank)
+    theirs = cv2.matchTemplate(image, template, cv2.TM_CCOEFF_NORMED, mask=mask if masked else None)
+    ours = scores[6 : 6 + theirs.shape[0], 6 : 6 + theirs.shape[1]] / np.sqrt(mask.sum())
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
