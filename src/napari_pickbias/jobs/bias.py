@@ -13,10 +13,10 @@ from napari_pickbias.bias.diagnosis import Diagnosis, diagnose
 from napari_pickbias.bias.evidence import Frame, Sums, make_frame, micrograph_evidence
 from napari_pickbias.bias.null import Explained, explained_by_noise
 from napari_pickbias.bias.verdict import CLEAN_FDR, FEWEST_PICKS, Rate, Verdict, judge
-from napari_pickbias.jobs.bias_match import make_bias_plan, match_for_bias
+from napari_pickbias.jobs.bias_match import make_bias_plan
 from napari_pickbias.jobs.bias_parameters import BiasParameters
 from napari_pickbias.jobs.pick_candidates import PickCandidates
-from napari_pickbias.jobs.pick_match import Plan, searched
+from napari_pickbias.jobs.pick_match import Plan, match_plan, searched
 from napari_pickbias.jobs.pick_templates import TemplateInput, Views, bank_for, make_views, particle_diameter
 from napari_pickbias.jobs.progress import Checkpoints, NoCheckpoints, Progress
 from napari_pickbias.matching import TemplateBank, score_map
@@ -136,7 +136,7 @@ def bias_job(
     lowpass = parameters.lowpass or diameter / 3
     picking = parameters.picking(lowpass)
     yield Progress("prepare", 0, 2, "reading headers, making templates")
-    plan, candidates = yield from match_for_bias(make_bias_plan(found, templates, picking), threads, checkpoints)
+    plan, candidates = yield from match_plan(make_bias_plan(found, templates, picking), threads, checkpoints)
     calibration = calibrate(candidates.used, np.random.default_rng([parameters.seed, 2]))
     sharp = make_views(
         templates, picking.model_copy(update={"lowpass": 2 * plan.settings.pixel_size}),

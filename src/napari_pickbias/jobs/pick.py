@@ -14,13 +14,11 @@ from napari_pickbias.jobs.pick_candidates import PickCandidates
 from napari_pickbias.jobs.pick_match import WriteMap, match_all
 from napari_pickbias.jobs.pick_parameters import PickParameters
 from napari_pickbias.jobs.pick_templates import TemplateInput
+from napari_pickbias.jobs.pick_threshold import UNSURE, asked_threshold, highest_noise, highest_score, rates_at
 from napari_pickbias.jobs.progress import Checkpoints, Progress
 from napari_pickbias.matching.calibrate import Calibration, calibrate
 from napari_pickbias.records.micrographs import MicrographSet
 
-DEFAULT_FDR = 0.05
-UNSURE = 0.5
-"""Upper end of the FDR's interval beyond which a threshold is not said to keep any rate."""
 ABSURD_SCORE = 40.0
 """No particle stands so high above the noise: a gold bead, ice, or hot pixels do."""
 
@@ -120,48 +118,12 @@ def decide(candidates: PickCandidates, parameters: PickParameters) -> PickResult
     """
     check(parameters)
     calibration = calibrate(candidates.used, np.random.default_rng([parameters.seed, 2]))
-    threshold = _threshold(candidates, calibration, parameters)
+    threshold = asked_threshold(candidates.used, calibration, parameters.threshold, parameters.fdr, _advice(candidates))
     picks = _picks(candidates, calibration, threshold)
-    fdr, expected = _at(calibration, threshold)
+    fdr, expected = rates_at(calibration, threshold)
     count = sum(len(columns["score"]) for columns in picks.values())
     warnings = _warnings(candidates, calibration, threshold, count)
     return PickResult(parameters, candidates, calibration, threshold, picks, fdr, expected, tuple(warnings))
-
-
-def _threshold(candidates: PickCandidates, calibration: Calibration, parameters: PickParameters) -> float:
-    if parameters.threshold is not None:
-        return parameters.threshold
-    wanted = parameters.fdr or DEFAULT_FDR
-    if calibration.failed is not None:
-        raise InputError(
-            f"--fdr {wanted:g}: cannot be kept, because no FDR can be given: {calibration.failed.rstrip('.')}; give "
-            "--threshold, or other templates"
-        )
-    found = calibration.threshold_at(wanted)
-    if found is None:
-        top = _highest(candidates)
-        raise InputError(
-            f"--fdr {wanted:g}: no score keeps it: the highest is {top:.2f}, and noise alone reaches "
-            f"{_null_top(candidates):.2f}; {_advice(candidates)}"
-        )
-    fdr, _ = _at(calibration, found)
-    if fdr is not None and fdr[2] > UNSURE:
-        count = sum(int((match.peaks["score"] >= found).sum()) for match in candidates.used)
-        raise InputError(
-            f"--fdr {wanted:g}: no score keeps it surely: of the {count} peaks from {found:.2f} up as many as "
-            f"{fdr[2]:.0%} may be false; {_advice(candidates)}"
-        )
-    return found
-
-
-def _highest(candidates: PickCandidates) -> float:
-    return max((float(match.peaks["score"].max()) for match in candidates.used if len(match.peaks)), default=0.0)
-
-
-def _null_top(candidates: PickCandidates) -> float:
-    """Return how high the highest noise peak of a micrograph is on average."""
-    tops = [float(table["score"].max()) for match in candidates.used for table in match.null_peaks if len(table)]
-    return float(np.mean(tops)) if tops else 0.0
 
 
 def _advice(candidates: PickCandidates) -> str:
@@ -201,24 +163,6 @@ def _picks(candidates: PickCandidates, calibration: Calibration, threshold: floa
     return found
 
 
-def _at(
-    calibration: Calibration, threshold: float
-) -> tuple[tuple[float, float, float] | None, tuple[float, float, float]]:
-    """Return FDR and false picks per micrograph at a threshold, each with its interval."""
-    curve = calibration.fdr
-    if curve is None or calibration.failed is not None:
-        return None, (float("nan"),) * 3
-
-    # Beyond the highest pick nothing is known but that it is no more.
-    def read(values: NDArray[np.floating]) -> float:
-        known = np.isfinite(values)
-        return float(np.interp(threshold, curve.thresholds[known], values[known])) if known.any() else float("nan")
-
-    fdr = (read(curve.fdr), read(curve.low), read(curve.high))
-    expected = calibration.expected_false
-    return fdr, (read(expected[:, 0]), read(expected[:, 1]), read(expected[:, 2]))
-
-
 def _warnings(candidates: PickCandidates, calibration: Calibration, threshold: float, count: int) -> list[str]:
     found = list(candidates.facts["notes"])
     found += [f"left out {name}: {why}" for name, why in candidates.faults.items()]
@@ -231,8 +175,8 @@ def _warnings(candidates: PickCandidates, calibration: Calibration, threshold: f
             seen.setdefault(text, []).append(name)
     for text, names in seen.items():
         found.append(f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}")
-    top = _highest(candidates)
-    fdr, _ = _at(calibration, threshold)
+    top = highest_score(candidates.used)
+    fdr, _ = rates_at(calibration, threshold)
     if fdr is not None and fdr[2] > UNSURE and count:
         found.append(f"as many as {fdr[2]:.0%} of the picks may be false; {_advice(candidates)}")
     if top > ABSURD_SCORE:
@@ -243,6 +187,6 @@ def _warnings(candidates: PickCandidates, calibration: Calibration, threshold: f
     if count == 0:
         found.append(
             f"no pick reaches {threshold:g}: the highest score is {top:.2f}, and noise alone reaches "
-            f"{_null_top(candidates):.2f}; {_advice(candidates)}"
+            f"{highest_noise(candidates.used):.2f}; {_advice(candidates)}"
         )
     return found

@@ -82,9 +82,22 @@ def match_all(
     InputError
         When the data contradict each other or the parameters, or no micrograph can be used.
     """
-    checkpoints = checkpoints or NoCheckpoints()
     yield Progress("prepare", 0, 2, "reading headers, making templates")
     plan = make_plan(found, templates, parameters)
+    _, candidates = yield from match_plan(plan, threads, checkpoints or NoCheckpoints(), write_map)
+    return candidates
+
+
+def match_plan(
+    plan: Plan, threads: int, checkpoints: Checkpoints, write_map: WriteMap | None = None
+) -> Generator[Progress, None, tuple[Plan, PickCandidates]]:
+    """Match every micrograph of a plan; returns the plan with the particles' sign as well. See :func:`match_all`.
+
+    Raises
+    ------
+    InputError
+        When no micrograph can be used.
+    """
     yield Progress("prepare", 1, 2)
     plan, facts = _with_contrast(plan, threads, checkpoints)
     yield Progress("prepare", 2, 2, f"{len(plan.views.images)} templates, {facts['contrast']} particles")
@@ -109,7 +122,7 @@ def match_all(
     if len(faults) == total:
         first = next(iter(faults))
         raise InputError(f"{first}: {faults[first]}" + (f" (so are all {total} micrographs)" if total > 1 else ""))
-    return PickCandidates(
+    return plan, PickCandidates(
         names=plan.micrographs.names,
         matches=tuple(matches),
         faults=faults,
@@ -157,7 +170,7 @@ def make_plan(found: MicrographSet, templates: TemplateInput, parameters: PickPa
         whiten=parameters.whiten,
     )
     side = min(shapes[0]) - 2 * border
-    settings = replace(settings, pixel_size=pixel * side / _coarse(side, pixel / working_pixel(settings)))
+    settings = replace(settings, pixel_size=pixel * side / coarse_side(side, pixel / working_pixel(settings)))
     views = make_views(templates, parameters, settings.pixel_size, diameter)
     mode = parameters.ctf
     if mode == "auto":
@@ -181,7 +194,7 @@ def _check_sizes(
             )
 
 
-def _coarse(side: int, ratio: float) -> int:
+def coarse_side(side: int, ratio: float) -> int:
     """Return the even number of coarse pixels that hold ``side`` pixels."""
     return side if ratio >= 1 else min(side, 2 * int(np.ceil(side * ratio / 2)))
 
@@ -203,7 +216,7 @@ def searched(plan: Plan, number: int) -> Searched:
     if float(np.ptp(image)) == 0:
         raise InputError("is constant; leave out that micrograph")
     ratio = plan.pixel_size / plan.settings.pixel_size
-    shape = (_coarse(image.shape[0], ratio), _coarse(image.shape[1], ratio))
+    shape = (coarse_side(image.shape[0], ratio), coarse_side(image.shape[1], ratio))
     steps = (image.shape[0] / shape[0], image.shape[1] / shape[1])
     if shape != image.shape:
         image = image - image.mean(dtype=np.float64).astype(np.float32)

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
+from napari_pickbias.jobs.pick_threshold import UNSURE, asked_threshold, highest_noise, highest_score, rates_at
 from napari_pickbias.jobs.pick_tomograms import TomogramCandidates
 from napari_pickbias.jobs.pick_tomograms_parameters import PickTomogramsParameters
 from napari_pickbias.matching.calibrate import GRID, Calibration
 from napari_pickbias.matching.significance import fit_null, free_area_fdr, p_values, q_values
 
-DEFAULT_FDR, UNSURE = 0.05, 0.5
-"""FDR where neither it nor a threshold is given; upper end of its interval beyond which no rate is said to be kept."""
 Columns = dict[str, NDArray[Any]]
 
 
@@ -79,9 +78,9 @@ def decide(candidates: TomogramCandidates, parameters: PickTomogramsParameters) 
     """
     check(parameters)
     calibration = calibrate_volumes(candidates, np.random.default_rng([parameters.seed, 2]))
-    threshold = _threshold(candidates, calibration, parameters)
+    threshold = asked_threshold(candidates.used, calibration, parameters.threshold, parameters.fdr, ADVICE)
     picks = _picks(candidates, calibration, threshold)
-    fdr, expected = _at(calibration, threshold)
+    fdr, expected = rates_at(calibration, threshold)
     count = sum(len(columns["score"]) for columns in picks.values())
     warnings = [*candidates.facts["notes"]]
     warnings += [f"left out {name}: {why}" for name, why in candidates.faults.items()]
@@ -90,10 +89,10 @@ def decide(candidates: TomogramCandidates, parameters: PickTomogramsParameters) 
         warnings.append(f"as many as {fdr[2]:.0%} of the picks may be false; {ADVICE}")
     if count == 0:
         warnings.append(
-            f"no pick reaches {threshold:g}: the highest score is {_highest(candidates):.2f}, and noise alone reaches "
-            f"{_null_top(candidates):.2f}; {ADVICE}"
+            f"no pick reaches {threshold:g}: the highest score is {highest_score(candidates.used):.2f}, and noise "
+            f"alone reaches {highest_noise(candidates.used):.2f}; {ADVICE}"
         )
-    false = expected * len(candidates.used)
+    false = expected[0] * len(candidates.used)
     return TomogramResult(
         parameters, candidates, calibration, threshold, picks, fdr if count else None, false, tuple(warnings)
     )
@@ -160,36 +159,6 @@ def sure_from(real: NDArray[np.void], noise: list[NDArray[np.void]]) -> float:
     return float(scores[good][-1]) if good.any() else np.inf
 
 
-def _threshold(candidates: TomogramCandidates, calibration: Calibration, parameters: PickTomogramsParameters) -> float:
-    if parameters.threshold is not None:
-        return parameters.threshold
-    wanted = parameters.fdr or DEFAULT_FDR
-    found = calibration.threshold_at(wanted)
-    if found is None:
-        raise InputError(
-            f"--fdr {wanted:g}: no score keeps it: the highest is {_highest(candidates):.2f}, and noise alone reaches "
-            f"{_null_top(candidates):.2f}; {ADVICE}"
-        )
-    fdr, _ = _at(calibration, found)
-    if fdr is not None and fdr[2] > UNSURE:
-        count = sum(int((each.peaks["score"] >= found).sum()) for each in candidates.used)
-        raise InputError(
-            f"--fdr {wanted:g}: no score keeps it surely: of the {count} peaks from {found:.2f} up as many as "
-            f"{fdr[2]:.0%} may be false; {ADVICE}"
-        )
-    return found
-
-
-def _highest(candidates: TomogramCandidates) -> float:
-    return max((float(each.peaks["score"].max()) for each in candidates.used if len(each.peaks)), default=0.0)
-
-
-def _null_top(candidates: TomogramCandidates) -> float:
-    """Return how high the highest noise peak of a tomogram is on average."""
-    tops = [float(table["score"].max()) for each in candidates.used for table in each.null_peaks if len(table)]
-    return float(np.mean(tops)) if tops else 0.0
-
-
 def _picks(candidates: TomogramCandidates, calibration: Calibration, threshold: float) -> dict[str, Columns]:
     values = iter(zip(calibration.p, calibration.q, strict=True))
     found: dict[str, Columns] = {}
@@ -210,17 +179,3 @@ def _picks(candidates: TomogramCandidates, calibration: Calibration, threshold: 
             "q_value": q[taken],
         }
     return found
-
-
-def _at(calibration: Calibration, threshold: float) -> tuple[tuple[float, float, float] | None, float]:
-    """Return the FDR with its interval, and false picks per tomogram, at a threshold."""
-    curve = calibration.fdr
-    if curve is None:
-        return None, float("nan")
-
-    # Beyond the highest pick nothing is known but that it is no more.
-    def read(values: NDArray[np.floating]) -> float:
-        known = np.isfinite(values)
-        return float(np.interp(threshold, curve.thresholds[known], values[known])) if known.any() else float("nan")
-
-    return (read(curve.fdr), read(curve.low), read(curve.high)), read(calibration.expected_false[:, 0])

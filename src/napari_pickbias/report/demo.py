@@ -56,7 +56,11 @@ def bias_chapter(found: Mapping[str, Any], result: BiasResult | None) -> Chapter
             Fact(
                 "Likeness", f"{plain:.2f}", "correlation of the picks' averages with the template: structure from noise"
             ),
-            Fact("Beyond the template", f"{evidence:.2f}", "what is left beyond the template's band: 0 is nothing"),
+            Fact(
+                "Beyond the template",
+                f"{round(evidence, 2) + 0:.2f}",
+                "what is left beyond the template's band: 0 is nothing",
+            ),
             Fact("Verdict", found["verdict"], f"{found['why']}"),
         ),
         (

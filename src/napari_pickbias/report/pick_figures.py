@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from napari_pickbias.jobs.pick import PickResult
     from napari_pickbias.report.palette import Theme
+    from napari_pickbias.report.pick_tomograms import TomogramSlice
 
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#8A8A8A"
 Q_LEVELS = ((0.01, "#56B4E9", "q ≤ 0.01"), (0.05, "#F0E442", "q ≤ 0.05"), (1.0, "#D55E00", "q > 0.05"))
@@ -58,10 +59,11 @@ def micrograph_panel(result: PickResult, shown: Shown, number: int) -> Panel:
     )
     diameter = result.candidates.diameter_angstrom / shown.pixel_size_angstrom
     inches = min(7.2 * height / width + 0.3, 8.6)
-    return Panel(f"micrograph_{number}", "Picks", text, inches, partial(_draw_micrograph, shown, diameter))
+    return Panel(f"micrograph_{number}", "Picks", text, inches, partial(draw_picks, shown, diameter))
 
 
-def _draw_micrograph(shown: Shown, diameter_px: float, figure: FigureBase, theme: Theme) -> None:
+def draw_picks(shown: Shown | TomogramSlice, diameter_px: float, figure: FigureBase, theme: Theme) -> None:
+    """Draw an image with a circle for each pick, coloured by its q-value."""
     from matplotlib.collections import EllipseCollection
 
     axes = figure.subplots()

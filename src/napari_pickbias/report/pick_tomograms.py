@@ -18,13 +18,10 @@ from napari_pickbias.report.panels import (
     dress,
     legend,
     mark_threshold,
-    robust_range,
     say,
-    scale_bar,
     short_name,
-    show_image,
 )
-from napari_pickbias.report.pick_figures import BLUE, GREY, Q_LEVELS
+from napari_pickbias.report.pick_figures import BLUE, GREY, draw_picks
 from napari_pickbias.report.provenance import input_table, parameter_table, program_name, run_table
 
 if TYPE_CHECKING:
@@ -147,37 +144,8 @@ def _slice_panel(shown: TomogramSlice, diameter: float, number: int) -> Panel:
         "the particle; their colour is the q-value."
     )
     inches = min(7.2 * height / width + 0.3, 8.6)
-    draw = partial(_draw_slice, shown, diameter / shown.pixel_size_angstrom)
+    draw = partial(draw_picks, shown, diameter / shown.pixel_size_angstrom)
     return Panel(f"slice_{number}", "Picks", text, inches, draw)
-
-
-def _draw_slice(shown: TomogramSlice, diameter_px: float, figure: FigureBase, theme: Theme) -> None:
-    from matplotlib.collections import EllipseCollection
-
-    axes = figure.subplots()
-    show_image(axes, shown.image, robust_range(shown.image, 0.5, 99.5), theme)
-    lower = -1.0
-    for level, colour, label in Q_LEVELS:
-        chosen = (shown.q > lower) & (shown.q <= level)
-        lower = level
-        if not chosen.any():
-            continue
-        size = np.full(int(chosen.sum()), diameter_px)
-        circles = EllipseCollection(
-            size,
-            size,
-            np.zeros(len(size)),
-            units="xy",
-            offsets=shown.centres_px[chosen],
-            transOffset=axes.transData,
-            facecolors="none",
-            edgecolors=colour,
-            linewidths=0.9,
-        )
-        axes.add_collection(circles)
-        axes.plot([], [], "o", markerfacecolor="none", color=colour, label=f"{label}: {int(chosen.sum())}")
-    legend(axes, theme, loc="upper right", frameon=True, labelcolor="black")
-    scale_bar(axes, shown.image.shape[1], shown.pixel_size_angstrom)
 
 
 def _headline(result: TomogramResult) -> str:
