@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
+from napari_pickbias.records.pick_edits import PickEdits
 from napari_pickbias.records.pick_tables import PickTable
 from pickbias_cryosparc.group import Group
+from pickbias_cryosparc.pick_edits import edited_group
 from pickbias_cryosparc.source import CryosparcSource, coordinates, micrograph_names
 
 _MOST_PARTS = 4
@@ -54,9 +57,24 @@ class CryosparcPicks:
         )
 
     def write_subset(
-        self, keep: NDArray[np.bool_], target: Path, columns: Mapping[str, NDArray[np.generic]] | None = None
+        self,
+        keep: NDArray[np.bool_],
+        target: Path,
+        columns: Mapping[str, NDArray[np.generic]] | None = None,
+        edits: PickEdits | None = None,
     ) -> list[Path]:
-        """Write the kept rows; see :meth:`pickbias_cryosparc.source.CryosparcSource.write_subset`."""
+        """Write the kept rows; see :meth:`pickbias_cryosparc.source.CryosparcSource.write_subset`.
+
+        For ``edits`` see :func:`pickbias_cryosparc.pick_edits.edited_group`.
+        """
+        if edits:
+            micrograph = self.read().micrograph
+            assert micrograph is not None  # or nothing could have been edited
+            edited = copy.copy(self._source)
+            edited.group = edited_group(self._source.group, micrograph, edits)
+            every = np.concatenate([np.asarray(keep, bool), np.ones(len(edits.added_px), bool)])
+            if every.any():
+                return edited.write_subset(every, target, columns)
         if not np.asarray(keep).any():
             raise InputError(f"{self.path}: 0 of {len(keep)} particles kept, so none is written; loosen the criterion")
         return self._source.write_subset(keep, target, columns)

@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from napari_pickbias.errors import InputError
 from napari_pickbias.records.atomic import atomic_path
 from napari_pickbias.records.mrc import read_header
+from napari_pickbias.records.pick_edits import PickEdits
 from napari_pickbias.records.pick_tables import PickSource, PickTable
-from pickbias_relion.coordinates import coordinate_path, read_picks, write_coordinate_list
+from pickbias_relion.box_edits import write_edited_boxes
+from pickbias_relion.coordinates import Picks, coordinate_path, read_picks, write_coordinate_list, write_picks
 from pickbias_relion.micrographs import NAMES, PIXEL_SIZES, read_micrographs
 from pickbias_relion.project import project_path
 from pickbias_relion.project_paths import resolve_all, tried
 from pickbias_relion.star import StarFile, open_star
 from pickbias_relion.star_columns import Columns, iterate_rows, read_columns
+from pickbias_relion.star_edits import write_edited
 from pickbias_relion.star_index import Table, text_of
 from pickbias_relion.star_optics import OLD_PIXEL_LABELS, group_of_rows, pixel_sizes, read_optics
 from pickbias_relion.star_scan import unquote
@@ -92,12 +95,19 @@ class StarPicks:
             pixel_size_angstrom=_pixel_size(star, table),
             has_images=IMAGE in table.labels,
             notes=star.notes,
+            coordinate_columns=_coordinate_columns(features),
         )
 
     def write_subset(
-        self, keep: NDArray[np.bool_], target: Path, columns: Mapping[str, NDArray[np.generic]] | None = None
+        self,
+        keep: NDArray[np.bool_],
+        target: Path,
+        columns: Mapping[str, NDArray[np.generic]] | None = None,
+        edits: PickEdits | None = None,
     ) -> list[Path]:
-        """Write the kept rows; see :func:`pickbias_relion.write_subset`."""
+        """Write the kept rows; see :func:`pickbias_relion.write_subset` and :func:`.star_edits.write_edited`."""
+        if edits:
+            return write_edited(self.path, keep, target, edits)
         return write_subset(self.path, keep, target, columns)
 
 
@@ -145,10 +155,15 @@ class ListedPicks:
             micrograph_paths=tuple(resolve_all([n.encode("utf-8", "surrogateescape") for n in self._names], self.path)),
             pixel_size_angstrom=pixel,
             notes=notes,
+            coordinate_columns=_coordinate_columns(features),
         )
 
     def write_subset(
-        self, keep: NDArray[np.bool_], target: Path, columns: Mapping[str, NDArray[np.generic]] | None = None
+        self,
+        keep: NDArray[np.bool_],
+        target: Path,
+        columns: Mapping[str, NDArray[np.generic]] | None = None,
+        edits: PickEdits | None = None,
     ) -> list[Path]:
         """Write one coordinate file per micrograph that keeps any, below the target's folder, and the list of them.
 
@@ -159,23 +174,22 @@ class ListedPicks:
         sizes = {name: 0 if (t := _read_one(file)) is None else len(t) for name, file in self.files.items()}
         if keep.shape != (sum(sizes.values()),):
             raise InputError(f"{self.path}: its picks changed while they were looked at; open it again")
-        if not keep.any():
+        if not keep.any() and not (edits and len(edits.added_px)):
             raise InputError(f"{self.path}: 0 of {len(keep)} picks kept, so no list is written; loosen the criterion")
         written: dict[str, str] = {}
         files, start = [], 0
         folder = target.parent / f"{target.stem}_files"
-        for name, file in self.files.items():
-            part = slice(start, start + sizes[name])
-            start += sizes[name]
-            if not keep[part].any():
+        for number, name in enumerate(self._names):
+            part = slice(start, start + sizes.get(name, 0))
+            start = part.stop
+            here = _edits_of(edits, part, number)
+            if not keep[part].any() and not len(here.added_px):
                 continue
             place = coordinate_path(folder, name, target.stem)
             place.parent.mkdir(parents=True, exist_ok=True)
             own = {key: np.asarray(values)[part] for key, values in (columns or {}).items()}
-            if file.suffix.lower() == ".box":
-                place = place.with_suffix(".box")
-            files += open_picks(file).write_subset(keep[part], place, own)
-            written[name] = project_path(place)
+            files += _write_one(self.files.get(name), keep[part], place, own, here)
+            written[name] = project_path(files[-1])
         write_coordinate_list(target, written)
         return [target, *files]
 
@@ -204,10 +218,16 @@ class BoxPicks:
         )
 
     def write_subset(
-        self, keep: NDArray[np.bool_], target: Path, columns: Mapping[str, NDArray[np.generic]] | None = None
+        self,
+        keep: NDArray[np.bool_],
+        target: Path,
+        columns: Mapping[str, NDArray[np.generic]] | None = None,
+        edits: PickEdits | None = None,
     ) -> list[Path]:
         """Write the kept lines as they stand; own columns have no place in such a file."""
         del columns
+        if edits:
+            return write_edited_boxes(self.path, keep, target, edits)
         rows = iter(np.asarray(keep).tolist())
         lines = self.path.read_bytes().splitlines(keepends=True)
         kept = [line for line in lines if not line.split() or line.lstrip().startswith(b"#") or next(rows)]
@@ -225,6 +245,35 @@ def _files_of_suffix(path: Path, text: bytes, pick_name: str) -> dict[str, Path 
         )
     names = read_micrographs(named, 1.0).names.tolist()  # the pixel size does not matter here
     return {name: coordinate_path(path.parent, name, pick_name) for name in names}
+
+
+def _edits_of(edits: PickEdits | None, part: slice, number: int) -> PickEdits:
+    """Return the edits of one micrograph's file, which has the rows ``part`` of the list."""
+    if not edits:
+        return PickEdits()
+    here = (edits.moved >= part.start) & (edits.moved < part.stop)
+    new = edits.added_micrograph == number
+    added = edits.added_px[new]
+    return PickEdits(edits.moved[here] - part.start, edits.moved_px[here], np.zeros(len(added), np.int64), added)
+
+
+def _write_one(
+    file: Path | None, keep: NDArray[np.bool_], place: Path, own: Mapping[str, NDArray[np.generic]], edits: PickEdits
+) -> list[Path]:
+    """Write one micrograph's picks; one that had none gets a file as RELION's manual picking writes it."""
+    if file is None or not len(keep):
+        count = len(edits.added_px)
+        no_score, no_class = np.full(count, np.nan), np.full(count, -1, np.int64)
+        write_picks(place, Picks(edits.added_px, no_score, np.full(count, np.nan), no_class))
+        return [place]
+    if file.suffix.lower() == ".box":
+        place = place.with_suffix(".box")
+    return open_picks(file).write_subset(keep, place, own, edits)
+
+
+def _coordinate_columns(features: pd.DataFrame) -> tuple[str, ...]:
+    names = ("rlnCoordinateX", "rlnCoordinateY")
+    return names if all(name in features for name in names) else ()
 
 
 def _read_one(file: Path) -> PickTable | None:

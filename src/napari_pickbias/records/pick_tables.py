@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
+from napari_pickbias.records.pick_edits import PickEdits
 
 PICK_SOURCES = "napari_pickbias.pick_sources"
 
@@ -43,6 +44,8 @@ class PickTable:
     has_images : bool
         Whether the rows name particle images of their own.
     notes : tuple of str
+    coordinate_columns : tuple of str
+        The features that hold x and y as ``coordinates_px`` does; empty where none do.
     """
 
     features: pd.DataFrame
@@ -53,6 +56,7 @@ class PickTable:
     pixel_size_angstrom: float | None = None
     has_images: bool = False
     notes: tuple[str, ...] = field(default=())
+    coordinate_columns: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.features)
@@ -72,9 +76,18 @@ class PickSource(Protocol):
         ...
 
     def write_subset(
-        self, keep: NDArray[np.bool_], target: Path, columns: Mapping[str, NDArray[np.generic]] | None = None
+        self,
+        keep: NDArray[np.bool_],
+        target: Path,
+        columns: Mapping[str, NDArray[np.generic]] | None = None,
+        edits: PickEdits | None = None,
     ) -> list[Path]:
-        """Write the kept rows to ``target``, everything else unchanged, and ``columns`` as own columns."""
+        """Write the kept rows to ``target``, everything else unchanged, and ``columns`` as own columns.
+
+        With ``edits``, moved rows have their new coordinates (where they are kept) and added picks follow as rows of
+        their own: what all picks of their micrograph share is theirs too, every other column says "not measured".
+        Raises ``InputError`` for edits of rows that have particle images, which would no longer belong to them.
+        """
         ...
 
 
