@@ -4,9 +4,9 @@ Usage: PICKBIAS_DATA=... python benchmarks/paper_pickfree/demonstrations.py RESU
            [--seeds 5] [--threads 2]
 
 Runs that RESULTS.jsonl holds already are skipped. Molecules: 70S (map), BPTI (5PTI), adenylate kinase (open form; its
-closed form is the start of one case). Micrographs: continuous random views, white noise, particles on whole pixels; in
-``touching`` neighbouring boxes may touch, otherwise their corners lie 2 L - 1 apart. Every curve is with the truth;
-starts other than the low-passed truth are aligned first (rotation, shift, hand).
+closed form is the start of one case, BPTI that of ``70S-11-other``). Micrographs: continuous random views, white noise,
+particles on whole pixels; in ``touching`` neighbouring boxes may touch, otherwise their corners lie 2 L - 1 apart.
+Every curve is with the truth; starts other than the low-passed truth are aligned first (rotation, shift, hand).
 """
 
 from __future__ import annotations
@@ -43,14 +43,22 @@ CASES: dict[str, dict[str, object]] = {
     "BPTI-11": {"molecule": "BPTI"},
     "ADK-11": {"molecule": "ADK"},
     "70S-11-touching": {"touching": True},
-    "70S-15": {"box": 15, "patches": 1600, "iterations": 8, "most_seeds": 2},
-    "70S-21": {"box": 21, "patches": 800, "iterations": 7, "most_seeds": 1},
-    "70S-11-snr-0.5": {"patches": 4000, "snr": 0.5, "most_seeds": 2},
-    "70S-11-snr-0.25": {"patches": 8000, "snr": 0.25, "most_seeds": 1},
+    "BPTI-11-touching": {"molecule": "BPTI", "touching": True},
+    "ADK-11-touching": {"molecule": "ADK", "touching": True},
+    "70S-11-warped": {"start": "warped", "iterations": 20},
+    "70S-11-warped-low": {"start": "warped-low", "iterations": 20},
+    "ADK-11-closed": {"molecule": "ADK", "start": "closed", "iterations": 20},
+    "70S-11-other": {"start": "BPTI", "iterations": 20},
+    "70S-11-random": {"start": "random", "iterations": 20},
+    "70S-11-snr-0.5": {"patches": 2500, "snr": 0.5},
+    "70S-11-snr-0.25-2k": {"patches": 2500, "snr": 0.25, "most_seeds": 2},
+    "70S-11-snr-0.25-4k": {"patches": 4000, "snr": 0.25, "most_seeds": 2},
+    "70S-11-snr-0.25-8k": {"patches": 8000, "snr": 0.25},
+    "70S-11-snr-0.25-16k": {"patches": 16000, "snr": 0.25, "most_seeds": 2},
     "70S-11-snr-0.25-32k": {"patches": 32000, "snr": 0.25, "most_seeds": 1},
-    "70S-11-warped": {"start": "warped", "iterations": 20, "most_seeds": 2},
-    "ADK-11-closed": {"molecule": "ADK", "start": "closed", "iterations": 20, "most_seeds": 2},
-    "70S-11-random": {"start": "random", "iterations": 20, "most_seeds": 2},
+    "70S-11-snr-0.25-64k": {"patches": 64000, "snr": 0.25, "most_seeds": 1},
+    "70S-15": {"box": 15, "patches": 1600, "iterations": 8},
+    "70S-21": {"box": 21, "patches": 800, "iterations": 7, "most_seeds": 3},
 }
 
 
@@ -88,8 +96,12 @@ def start_map(kind: str, name: str, truth: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, 99])
     if kind == "closed":
         return align(molecule("ADK-closed", size), truth, both_hands=False).volume
+    if kind in ("BPTI", "ADK", "70S"):  # another molecule, laid onto nothing
+        return molecule(kind, size)
     if kind == "random":
         return lowpassed(rng.standard_normal(truth.shape).astype(np.float32), default_lowpass(size))
+    if kind == "warped-low":
+        return lowpassed(start_map("warped", name, truth, seed), default_lowpass(size))
     if kind == "warped":
         field = np.stack([gaussian_filter(rng.standard_normal(truth.shape), 2.0) for _ in range(3)])
         field *= 1.0 / np.sqrt(np.mean(np.sum(field**2, axis=0)))

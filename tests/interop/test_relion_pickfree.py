@@ -10,7 +10,7 @@ import mrcfile
 import numpy as np
 import pypdf
 import pytest
-from interop.relion_project import RelionProject
+from interop.relion_project import RelionProject, wait_for
 from pickfree_scene import micrograph, molecule
 
 from napari_pickbias.imaging.ctf import ctf
@@ -100,6 +100,29 @@ def test_micrographs_to_a_map_that_relion_reads(relion_project: MakeProject) -> 
     assert project.status(job) == "Succeeded"
     assert (project.directory / job / "map.mrc").stat().st_mtime_ns == before
     assert project.nodes(job) == nodes
+
+
+def test_abort_in_mid_run_and_continue(relion_project: MakeProject) -> None:
+    project = relion_project("abort")
+    write_project(project.directory)
+    job = project.add("External", **options(param3_value=6))
+    pipeliner = project.start_job(job)
+    first = project.directory / job / ".pickbias/chain_half1.npz"
+    wait_for(first.exists, "the first iteration")
+    (project.directory / job / "RELION_JOB_ABORT_NOW").touch()
+    pipeliner.communicate(timeout=240)
+    assert project.status(job) == "Aborted"
+    assert project.exit_files(job) == ["RELION_JOB_EXIT_ABORTED"]
+    assert project.nodes(job) == {}
+    assert project.read(job, "run.err") == ""
+    assert project.read(job, "run.out").splitlines()[-1].startswith("aborted as RELION asked")
+    assert not (project.directory / job / "map.mrc").exists()
+
+    # Continue goes on from the iterations that are there (tests/cli: with the bits of a run that nobody stopped)
+    project.again(job)
+    assert project.status(job) == "Succeeded", project.read(job, "run.err")
+    log = project.read(job, "pickbias.log")
+    assert log.count("half1: iteration 1:") == log.count("map: iteration 6:") == 1
 
 
 @pytest.mark.parametrize(

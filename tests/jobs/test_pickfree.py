@@ -26,6 +26,7 @@ from napari_pickbias.jobs.pickfree_patches import (
 )
 from napari_pickbias.pickfree import Record
 from napari_pickbias.records import CtfParameters, Micrographs, Volume, write_mrc
+from napari_pickbias.report.pickfree import pickfree_document
 
 BOX = 9
 
@@ -116,10 +117,17 @@ def test_several_starts_and_the_fsc_prior(tmp_path: Path) -> None:
     image, _ = micrograph(molecule(BOX), (170, 170), 3.0, np.random.default_rng(4))
     source = written(tmp_path, [image])
     one = run(source, molecule(BOX), tmp_path, whiten=False)
-    more = run(source, molecule(BOX), tmp_path, whiten=False, starts=2, prior="fsc", stages="2:0.5,2:1")
+    more = run(source, molecule(BOX), tmp_path, whiten=False, starts=2, prior="fsc", stages="2:0.5,2:1", null=True)
     assert [r.iteration for r in more.chains["map"].records] == [1, 2, 3, 4]
     assert more.chains["map"].records[-1].log_likelihood > 0.8 * one.chains["map"].records[-1].log_likelihood
     assert more.evidence
+    # the null has as many starts, and its likeliest is what counts
+    for name, gains in (("map", more.starts), ("null", more.null_starts)):
+        assert len(set(gains)) == 2
+        assert max(gains) == more.chains[name].records[-1].log_likelihood
+    assert (len(one.starts), one.null_starts) == (1, [])
+    rows = [row[0] for row in pickfree_document(more, {}).sections[1].tables[0].rows]
+    assert rows[-2:] == ["surrogates (null), start 1", "surrogates (null), start 2"]
 
 
 def test_defocus_groups_are_quantiles() -> None:

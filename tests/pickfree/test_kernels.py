@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType, SimpleNamespace
+
 import numpy as np
 import pickfree_brute as brute
 import pytest
@@ -22,7 +25,7 @@ from napari_pickbias.pickfree.chain import (
     junk_ratio,
     make_model,
 )
-from napari_pickbias.pickfree.dense import expectation_dense
+from napari_pickbias.pickfree.dense import array_library, expectation_dense
 from napari_pickbias.pickfree.expectation import CHUNK, batches, cell_shares, expectation
 from napari_pickbias.pickfree.maximisation import Normal, own_prior, pixel_weights, shell_power, solve_map
 from napari_pickbias.pickfree.rotation_levels import RotationLevels, rotation_levels
@@ -185,11 +188,16 @@ def test_expectation_equals_brute_force(
         np.testing.assert_allclose(by_cell.sum(axis=0), seen.sum(axis=0), atol=1e-2)
 
 
-def test_dense_products_equal_brute_force(volume: np.ndarray, patches: np.ndarray, levels: RotationLevels) -> None:
+@pytest.mark.parametrize("library", ["numpy", "array_api_strict"])
+def test_dense_products_equal_brute_force(
+    volume: np.ndarray, patches: np.ndarray, levels: RotationLevels, library: str
+) -> None:
+    # the second library has what the array API standard names and refuses everything else: what runs on it runs on CuPy
+    xp = pytest.importorskip(library, reason="array-api-strict is not installed")
     images, variance, empty = project(volume, levels.fine), 2.0, 0.6
     tables = build_tables(images, levels, variance, tail=0, coarse_tail=0, weights=cell_shares(levels))
     rows = np.arange(3, len(patches))
-    found = expectation_dense(patches, rows, tables, levels, empty)
+    found = expectation_dense(patches, rows, tables, levels, empty, library=xp)
     probability, void, likelihood, scores = brute.posterior(patches[3:], images, variance, empty)
     np.testing.assert_allclose(found.log_likelihood, likelihood, atol=1e-4)
     np.testing.assert_allclose(found.void, void, atol=1e-4)
@@ -215,6 +223,48 @@ def test_both_ways_take_the_same_step(volume: np.ndarray, patches: np.ndarray) -
         maps.append((after.volume, record.log_likelihood, record.empty, record.junk, record.noise_variance))
     np.testing.assert_allclose(maps[0][1:], maps[1][1:], rtol=0.01)
     assert np.corrcoef(maps[0][0].ravel(), maps[1][0].ravel())[0, 1] > 0.999
+
+
+class OnDevice(np.ndarray):
+    """What ``get`` must bring back from a GPU."""
+
+    brought_back = 0
+
+    def get(self) -> np.ndarray:
+        OnDevice.brought_back += 1
+        return self.view(np.ndarray)
+
+
+def cupy(devices: int) -> ModuleType:
+    """Return a stand-in for CuPy: NumPy's functions, arrays that know where they are, so many devices."""
+    library = ModuleType("cupy")
+    for name in ("take", "reshape", "matmul", "max", "sum", "exp", "float32", "float64"):
+        setattr(library, name, getattr(np, name))
+    library.asarray = lambda values: np.array(values).view(OnDevice)
+    library.zeros = lambda shape, dtype: np.zeros(shape, dtype).view(OnDevice)
+    runtime = SimpleNamespace(getDeviceCount=lambda: devices, CUDARuntimeError=RuntimeError)
+    library.cuda = SimpleNamespace(runtime=runtime)
+    return library
+
+
+def test_an_iteration_on_a_gpu_is_that_of_the_same_products_here(
+    volume: np.ndarray, patches: np.ndarray, levels: RotationLevels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", cupy(1))
+    model = make_model(SIZE, levels, patches=len(patches))
+    state = first_state(model, volume, 2.0)
+    found = [
+        iterate(
+            patches, model, state, Stage(1), Options(device=device), np.arange(len(patches)), np.random.default_rng(0)
+        )
+        for device in ("dense", "cuda")
+    ]
+    assert OnDevice.brought_back > 0
+    np.testing.assert_array_equal(found[0][0].volume, found[1][0].volume)
+    assert found[0][1] == found[1][1]
+    monkeypatch.setitem(sys.modules, "cupy", cupy(0))
+    with pytest.raises(ImportError, match="CuPy finds no CUDA device"):
+        array_library("cuda")
 
 
 def test_sampling_is_unbiased(volume: np.ndarray, patches: np.ndarray, levels: RotationLevels) -> None:

@@ -26,7 +26,7 @@ from napari_pickbias.jobs.pickfree_patches import (
 from napari_pickbias.jobs.pickfree_setup import cells_of, check_device, course_of, initial_map, origin_of, start_shell
 from napari_pickbias.jobs.progress import Checkpoints, NoCheckpoints, Progress
 from napari_pickbias.pickfree.alignment import refined
-from napari_pickbias.pickfree.chain import Model, Options, Record, State, make_model
+from napari_pickbias.pickfree.chain import Model, Options, Record, Stage, State, make_model
 from napari_pickbias.pickfree.picking import pick_boxes, refine_picks
 from napari_pickbias.pickfree.reconstruct import (
     half_rows,
@@ -72,6 +72,8 @@ class PickfreeResult:
         By which the gain exceeds the null's.
     picking : list of float
         What template picking on the surrogates keeps of the start's norm after each iteration.
+    starts, null_starts : list of float
+        Last log-likelihood per patch from each start, on the micrographs and on the surrogates.
     patches, micrographs : int
     warnings : list of str
     """
@@ -90,6 +92,8 @@ class PickfreeResult:
     evidence: bool
     standard_errors: float
     picking: list[float]
+    starts: list[float]
+    null_starts: list[float]
     patches: int
     micrographs: int
     warnings: list[str]
@@ -168,23 +172,19 @@ def pickfree_job(
         )
     chains["half2"].volumes[-1] = refined(chains["half2"].volume, chains["half1"].volume).volume
     fsc = fourier_correlation(chains["half1"].volume, chains["half2"].volume, 3)
-    best: Chain | None = None
-    for trial in range(parameters.starts):
-        name = "map" if trial == 0 else f"start{trial + 1}"
-        first = state if trial == 0 else replace(state, volume=_perturbed(state.volume, seed, trial))
-        chain = yield from run_chain(
-            name, real, model, first, stages, options, every, [seed, 0, trial], kept,
-            fsc=fsc if parameters.prior == "fsc" else None,
-        )  # fmt: skip
-        if best is None or chain.records[-1].log_likelihood > best.records[-1].log_likelihood:
-            best = chain
-    assert best is not None
-    chains["map"] = best
+    firsts = [state] + [
+        replace(state, volume=_perturbed(state.volume, seed, trial)) for trial in range(1, parameters.starts)
+    ]
+    chains["map"], starts = yield from _likeliest(
+        "map", real, model, firsts, stages, options, every, [seed, 0], kept, fsc if parameters.prior == "fsc" else None
+    )
     picking: list[float] = []
+    null_starts: list[float] = []
     shadow = replace(model, ctfs=patches.null_ctfs)
     if parameters.null:
-        chains["null"] = yield from run_chain(
-            "null", null, shadow, state, stages, options, every, [seed, 3], kept, fsc=None
+        # as many starts as the micrographs had: the likeliest of several is likelier on noise too
+        chains["null"], null_starts = yield from _likeliest(
+            "null", null, shadow, firsts, stages, options, every, [seed, 3], kept, None
         )
         yield Progress("picking", 0, 1, "template picking on the surrogates, for comparison")
         picking = _picking(micrographs, voxel, patches, shadow, state, options, parameters, chains["map"], kept)
@@ -199,8 +199,33 @@ def pickfree_job(
         parameters, voxel, origin_of(initial, box, voxel), volume, start, chains, factor, snr, fsc,
         fourier_correlation(aligned, volume, 3),
         fourier_correlation(chains["null"].volume, volume, 3) if parameters.null else none,
-        evidence, errors, picking, count, len(micrographs), warnings,
+        evidence, errors, picking, starts, null_starts, count, len(micrographs), warnings,
     )  # fmt: skip
+
+
+def _likeliest(
+    name: str,
+    patches: Array32,
+    model: Model,
+    firsts: list[State],
+    stages: tuple[Stage, ...],
+    options: Options,
+    rows: NDArray[np.int64],
+    seed: list[int],
+    kept: Checkpoints,
+    fsc: NDArray[np.float64] | None,
+) -> Generator[Progress, None, tuple[Chain, list[float]]]:
+    """Run a chain from each start; return the likeliest, and the last log-likelihood per patch of each."""
+    best: Chain | None = None
+    gains = []
+    for trial, first in enumerate(firsts):
+        part = name if trial == 0 else f"{name}{trial + 1}"
+        chain = yield from run_chain(part, patches, model, first, stages, options, rows, [*seed, trial], kept, fsc=fsc)
+        gains.append(chain.records[-1].log_likelihood)
+        if best is None or gains[-1] > best.records[-1].log_likelihood:
+            best = chain
+    assert best is not None
+    return best, gains
 
 
 def judge(found: Record, null: Record | None) -> tuple[bool, float]:

@@ -65,7 +65,8 @@ def expectation_dense(
     Parameters
     ----------
     library : module
-        NumPy, CuPy, or any other with ``asarray``, ``matmul``, ``take``, ``exp``, ``max``, ``sum`` and ``pad``.
+        NumPy, CuPy, or any other that keeps to the Python array API standard: nothing beyond it is used, and no
+        array is handed to the library's functions that it did not make.
     """
     xp = library
     size = patches.shape[1]
@@ -77,7 +78,8 @@ def expectation_dense(
     offset = xp.asarray(np.ascontiguousarray(prior.astype(np.float32)[None, :] - tables.fine_energy.T))
     log_prior = xp.asarray(prior.astype(np.float32))
     index = xp.asarray(window_index(size).ravel())
-    sums, mass = xp.zeros((count, size * size), np.float32), xp.zeros((shifts, count), np.float32)
+    sums = xp.zeros((count, size * size), dtype=xp.float32)
+    mass = xp.zeros((shifts, count), dtype=xp.float32)
     score = 0.0
     likelihood, void = np.empty(len(rows)), np.empty(len(rows))
     batch = max(1, BATCH_BYTES // (4 * shifts * count))
@@ -87,22 +89,23 @@ def expectation_dense(
         number = len(chunk)
         ratio = np.zeros(number) if other is None else other(chunk)
         out = math.log(max(empty, 1e-12)) + ratio
-        padded = xp.asarray(np.pad(chunk, ((0, 0), (size - 1, size - 1), (size - 1, size - 1))).reshape(number, -1))
-        windows = xp.take(padded, index, axis=1).reshape(number * shifts, size * size)
-        scores = xp.matmul(xp.matmul(windows, basis), fine).reshape(number, shifts, count)
+        wide = np.pad(chunk, ((0, 0), (size - 1, size - 1), (size - 1, size - 1))).reshape(number, -1)
+        windows = xp.reshape(xp.take(xp.asarray(wide), index, axis=1), (number * shifts, size * size))
+        scores = xp.reshape(xp.matmul(xp.matmul(windows, basis), fine), (number, shifts, count))
         scores += offset
-        top = np.maximum(_host(xp.max(scores, axis=(1, 2))).astype(np.float64), out)
-        scores -= xp.asarray(top.astype(np.float32))[:, None, None]
+        # in single precision, as the scores are
+        top = np.maximum(_host(xp.max(scores, axis=(1, 2))), out.astype(np.float32))
+        scores -= xp.asarray(top)[:, None, None]
         chance = xp.exp(scores)
-        total = _host(xp.sum(chance, axis=(1, 2), dtype=np.float64)) + np.exp(out - top.astype(np.float32))
+        total = _host(xp.sum(chance, axis=(1, 2), dtype=xp.float64)) + np.exp(out - top)
         chance *= xp.asarray((1 / total).astype(np.float32))[:, None, None]
-        likelihood[part] = top.astype(np.float32) + np.log(total)
-        void[part] = np.exp(out - top.astype(np.float32)) / total
-        scores += xp.asarray(top.astype(np.float32))[:, None, None]
+        likelihood[part] = top + np.log(total)
+        void[part] = np.exp(out - top) / total
+        scores += xp.asarray(top)[:, None, None]
         scores -= log_prior
-        score += float(_host(xp.sum(chance * scores, dtype=np.float64)))
+        score += float(xp.sum(chance * scores, dtype=xp.float64))
         mass += xp.sum(chance, axis=0)
-        sums += xp.matmul(chance.reshape(number * shifts, count).T, windows)
+        sums += xp.matmul(xp.reshape(chance, (number * shifts, count)).T, windows)
     by_cell = np.add.reduceat(_host(mass).T, levels.start[:-1], axis=0)
     images = _host(sums).reshape(count, size, size)
     return Statistics(images, by_cell.astype(np.float32), likelihood, void, score, float(len(rows) * shifts * cells))

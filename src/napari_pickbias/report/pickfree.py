@@ -141,6 +141,12 @@ def _table(result: PickfreeResult) -> Table:
                 "",
             )
         )
+    for name, gains in (("map", result.starts), ("null", result.null_starts)):
+        if len(gains) > 1:
+            rows += [
+                (f"{NAMES[name]}, start {number + 1}", "", f"{gain:+.4f}", "", "", "", "")
+                for number, gain in enumerate(gains)
+            ]
     return Table("Chains", header, tuple(rows), frozenset(header[1:]))
 
 

@@ -195,12 +195,14 @@ def results_of(result: PickfreeResult) -> dict[str, Any]:
             "log_likelihood_per_patch": result.chains["null"].records[-1].log_likelihood,
             "norm_ratio": result.norm_ratio("null"),
             "template_picking_norm_ratio": result.picking[-1] if result.picking else None,
+            "starts_log_likelihood_per_patch": result.null_starts,
         }
     pixels = result.resolution_px
     return {
         "iterations": last.iteration,
         "log_likelihood_per_patch": last.log_likelihood,
         "log_likelihood_standard_error": last.standard_error,
+        "starts_log_likelihood_per_patch": result.starts,
         "empty_fraction": last.empty,
         "junk_fraction": last.junk,
         "noise_variance": last.noise_variance,
