@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_pickbias.report.bias_figures import VERDICT_COLORS, fdr_panel, frc_panel, micrograph_panel, picture_panel
+from napari_pickbias.report.bias_picker import picker_section
 from napari_pickbias.report.document import Document, Fact, Section, Table
 from napari_pickbias.report.provenance import input_table, parameter_table, program_name, run_table
 
 if TYPE_CHECKING:
     from napari_pickbias.bias.views import ViewRecall
     from napari_pickbias.jobs.bias import BiasResult
+    from napari_pickbias.jobs.bias_picker import PickerNull
+    from napari_pickbias.jobs.bias_parameters import BiasParameters
+    from napari_pickbias.jobs.pick_candidates import PickCandidates
 
 WORDS = {
     "data": "The picks come from the data",
@@ -32,6 +36,7 @@ def write_bias_report(
     directory: Path,
     report_name: str = "report",
     recall: ViewRecall | None = None,
+    taken: PickerNull | None = None,
 ) -> dict[str, Path]:
     """Write ``report.html`` and ``<report_name>.pdf`` into ``directory``, each whole or not at all.
 
@@ -43,14 +48,19 @@ def write_bias_report(
     from napari_pickbias.report.html import write_html
     from napari_pickbias.report.pdf import write_pdf
 
-    document = bias_document(result, summary, recall)
+    document = bias_document(result, summary, recall, taken)
     files = {"html": Path(directory) / "report.html", "pdf": Path(directory) / f"{report_name}.pdf"}
     write_html(document, files["html"])
     write_pdf(document, files["pdf"])
     return files
 
 
-def bias_document(result: BiasResult, summary: Mapping[str, Any], recall: ViewRecall | None = None) -> Document:
+def bias_document(
+    result: BiasResult,
+    summary: Mapping[str, Any],
+    recall: ViewRecall | None = None,
+    taken: PickerNull | None = None,
+) -> Document:
     """Return the report of the diagnosis, its figures not yet drawn."""
     verdict = result.verdict
     inputs = list(summary.get("inputs", []))
@@ -64,15 +74,19 @@ def bias_document(result: BiasResult, summary: Mapping[str, Any], recall: ViewRe
         program=program_name(summary),
         warnings=tuple(summary.get("results", {}).get("warnings", result.warnings)),
         facts=_facts(result),
-        reading=(_next_step(result), *_reading(result)),
+        reading=(
+            next_step(verdict.name, verdict.fdr_failed, result.threshold, result.data_threshold),
+            *_reading(result),
+        ),
         sections=(
             Section("Averages of noise and of your picks", panels=(picture_panel(result),)),
             Section("How many picks are noise", tables=(_levels(result),), panels=(fdr_panel(result),)),
             Section("What is not from the template", panels=(frc_panel(result),)),
             Section("A micrograph", panels=(micrograph_panel(result),)),
             Section("Class averages", tables=(_classes(result),)),
+            *([] if taken is None else [picker_section(taken)]),
             *([] if recall is None else [_views(recall)]),
-            Section("What was assumed", paragraphs=_assumed(result)),
+            Section("What was assumed", paragraphs=assumed(result.candidates, result.parameters, result.lowpass)),
         ),
         appendix=(parameter_table(result.parameters), input_table(inputs), run_table(summary)),
         raw=json.dumps(summary.get("results", {}), indent=2, ensure_ascii=False),
@@ -121,19 +135,19 @@ def _number(value: float) -> str:
     return "–" if not np.isfinite(value) else f"{value:.2f}"
 
 
-def _next_step(result: BiasResult) -> str:
-    name = result.verdict.name
+def next_step(name: str, fdr_failed: bool, threshold: float, data_threshold: float | None) -> str:
+    """Return what to do next, by the verdict's name; ``data_threshold`` is that from which it would be ``data``."""
     if name == "data":
         return "What to do next: nothing about bias. Go on with these picks."
-    if result.verdict.fdr_failed:
+    if fdr_failed:
         return (
             "What to do next: use templates that are nearer to the particles, or more of their views; until then judge "
             "by the bias-removed pictures below, not by counts."
         )
     if name == "mixed":
-        if result.data_threshold is not None and result.data_threshold > result.threshold:
+        if data_threshold is not None and data_threshold > threshold:
             return (
-                f"What to do next: raise the threshold to {result.data_threshold:.2f}; from there on the picks come "
+                f"What to do next: raise the threshold to {data_threshold:.2f}; from there on the picks come "
                 "from the data. Classes of the weaker picks will look like the template whether or not they are "
                 "particles."
             )
@@ -231,8 +245,8 @@ def _views(recall: ViewRecall) -> Section:
     return Section("Views", (text,), (Table("Recall by tilt", header, rows, frozenset(header[1:])),))
 
 
-def _assumed(result: BiasResult) -> tuple[str, ...]:
-    candidates = result.candidates
+def assumed(candidates: PickCandidates, parameters: BiasParameters, lowpass: float) -> tuple[str, ...]:
+    """Return what the diagnosis rests on: noise spectrum, excluded area, numbers of surrogates, the low-pass in Å."""
     bad = float(np.mean([match.bad_fraction for match in candidates.used]))
     excluded = [match.noise.excluded[-1] if match.noise.excluded else 0 for match in candidates.used]
     low = "" if sum(excluded) else (
@@ -242,8 +256,8 @@ def _assumed(result: BiasResult) -> tuple[str, ...]:
     return (
         f"The noise's spectrum was measured on each micrograph with its particles left out ({np.mean(excluded):.0f} "
         f"places a micrograph on average), and the noise is Gaussian of that spectrum.{low} {bad:.1%} of the area was "
-        f"taken for carbon, ice or dirt. {result.parameters.surrogates} noise images a micrograph were picked for the "
-        f"counts, and {result.parameters.nulls} sets of random places give the spread of the second and third figure.",
-        f"The templates were taken to be low-passed at {result.lowpass:.3g} Å when they picked. If the picker used "
+        f"taken for carbon, ice or dirt. {parameters.surrogates} noise images a micrograph were picked for the "
+        f"counts, and {parameters.nulls} sets of random places give the spread of the second and third figure.",
+        f"The templates were taken to be low-passed at {lowpass:.3g} Å when they picked. If the picker used "
         "them finer than that, details beyond that limit can be bias too: state it as --lowpass.",
     )

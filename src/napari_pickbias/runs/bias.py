@@ -17,6 +17,7 @@ from napari_pickbias.errors import InputError
 from napari_pickbias.imaging.fourier import radius_grid
 from napari_pickbias.jobs.bias import BiasResult, bias_job
 from napari_pickbias.jobs.bias_parameters import BiasParameters
+from napari_pickbias.jobs.bias_picker import PickerNull, with_picker
 from napari_pickbias.jobs.bias_views import ViewRecall, view_recall
 from napari_pickbias.jobs.pick_templates import TemplateInput
 from napari_pickbias.jobs.progress import Progress
@@ -24,9 +25,19 @@ from napari_pickbias.records import write_mrc
 from napari_pickbias.records.atomic import atomic_path
 from napari_pickbias.records.micrographs import MicrographSet, one_pixel_size, read_headers
 from napari_pickbias.report.bias import write_bias_report
-from napari_pickbias.runs.bias_picks import check_inside, read_foreign_picks, read_poses
+from napari_pickbias.runs.bias_picker import (
+    WORK,
+    PickerCommand,
+    pick_data,
+    pick_noise,
+    picker_of,
+    split_command,
+    write_picker,
+)
+from napari_pickbias.runs.bias_picks import ForeignPicks, check_inside, read_poses, read_scored_picks
 from napari_pickbias.runs.directory import claim, describe_inputs
 from napari_pickbias.runs.log import run_log
+from napari_pickbias.runs.pick import CANDIDATES, write_candidates
 from napari_pickbias.runs.summary import build_summary, read_summary, write_summary
 
 TOOL = "pickbias bias"
@@ -52,6 +63,8 @@ def run_bias(
     picks: str | Path | None = None,
     picks_pixel_size: float | None = None,
     poses: str | Path | None = None,
+    picker: str | None = None,
+    picker_timeout: float | None = None,
     threads: int = 1,
     overwrite: bool = False,
     resume: bool = False,
@@ -61,7 +74,9 @@ def run_bias(
     """Diagnose the bias of picks into ``out``; yields :class:`Progress`, returns a :class:`BiasRun`.
 
     Writes ``twin/particles.star`` and ``.mrcs`` (the noise twin), ``class_averages.mrcs``, ``predicted_bias.mrcs``,
-    ``noise_averages.mrcs``, ``bias_removed.mrcs``, ``fdr.csv``, ``frc.csv``, ``picks_scored.star``, common files.
+    ``noise_averages.mrcs``, ``bias_removed.mrcs``, ``fdr.csv``, ``frc.csv``, ``picks_scored.star``, common files; and
+    for whoever shows them again ``templates.mrcs``, ``templates_unfiltered.mrcs``, ``noise_bias_removed.mrcs``,
+    ``example.mrcs`` (a micrograph as matched, its noise) and ``candidates.npz`` (all peaks, as ``pickbias pick``).
 
     Parameters
     ----------
@@ -79,6 +94,11 @@ def run_bias(
         Å, of the pixels that ``picks`` count in.
     poses : str or Path, optional
         Refined particles of these micrographs: tells which views the picks miss.
+    picker : str, optional
+        Command of a program that picks, see :func:`napari_pickbias.runs.bias_picker.split_command`: it is run on the
+        micrographs (unless ``picks`` are given) and on noise like them, and that is what its picks are judged by.
+    picker_timeout : float, optional
+        Seconds that one run of it may take.
     threads : int
         No result depends on it.
     report_name : str
@@ -91,13 +111,15 @@ def run_bias(
     """
     start = time.perf_counter()
     record = micrographs.micrographs
-    foreign: dict[str, NDArray[np.float64]] | None = None
+    own: ForeignPicks | None = None
+    program = None if picker is None else PickerCommand(picker, split_command(picker), picks_pixel_size, picker_timeout)
     pick_files: list[Path] = []
     notes: list[str] = []
     if picks is not None:
-        foreign, pick_files, notes = read_foreign_picks(picks, record.names, one_pixel_size(record), picks_pixel_size)
+        own = read_scored_picks(picks, record.names, one_pixel_size(record), picks_pixel_size)
+        pick_files, notes = own.files, own.notes
         headers = read_headers(record)
-        check_inside(foreign, {n: (h.shape[1], h.shape[2]) for n, h in zip(record.names, headers, strict=True)})
+        check_inside(own.places, {n: (h.shape[1], h.shape[2]) for n, h in zip(record.names, headers, strict=True)})
     refined = None if poses is None else read_poses(poses, record.names, one_pixel_size(record))
     if poses is not None:
         pick_files = [*pick_files, Path(poses)]
@@ -107,6 +129,8 @@ def run_bias(
         "picks": None if picks is None else str(picks),
         "picks_pixel_size": picks_pixel_size,
         "poses": None if poses is None else str(poses),
+        "picker": picker,
+        "picker_timeout": picker_timeout,
     }
     with claim(out, TOOL, chosen, inputs, overwrite=overwrite, resume=resume, shared=shared) as directory:
         path = directory.path
@@ -115,9 +139,17 @@ def run_bias(
             files = {"html": path / "report.html", "pdf": path / f"{report_name}.pdf"}
             return BiasRun(path, files, read_summary(path / "summary.json"), None)
         with run_log(path / "pickbias.log", TOOL, chosen) as log:
+            if program is not None and own is None:
+                own = yield from pick_data(program, record, path / WORK, directory)
+                notes = own.notes
             result = yield from bias_job(
-                micrographs, templates, parameters, picks=foreign, threads=threads, checkpoints=directory
-            )
+                micrographs, templates, parameters, picks=None if own is None else own.places, threads=threads,
+                checkpoints=directory,
+            )  # fmt: skip
+            taken: PickerNull | None = None
+            if program is not None and own is not None and result.count:
+                taken = yield from pick_noise(program, record, result, own, path / WORK, directory)
+                result = with_picker(result, taken)
             seconds = {"diagnose": time.perf_counter() - start}
             warnings = [*notes, *result.warnings]
             for text in warnings:
@@ -135,11 +167,14 @@ def run_bias(
             )  # fmt: skip
             yield Progress("write", 0, 2, "writing the noise twin, averages and tables")
             files = _write_pictures(result, path) | _write_tables(result, path) | _write_twin(result, path)
+            if taken is not None:
+                files |= write_picker(taken, path)
             directory.record_outputs(list(files.values()))
             yield Progress("write", 1, 2, "writing the report")
             results = results_of(result, warnings) | ({} if recall is None else {"view_recall": recall_of(recall)})
+            results |= {} if taken is None else {"picker": picker_of(taken)}
             summary = build_summary(TOOL, chosen, inputs, results, seconds)
-            files |= write_bias_report(result, summary, path, report_name, recall)
+            files |= write_bias_report(result, summary, path, report_name, recall, taken)
             seconds["total"] = time.perf_counter() - start
             summary = build_summary(TOOL, chosen, inputs, summary["results"], seconds)
             files |= {"summary": path / "summary.json", "log": path / "pickbias.log"}
@@ -212,11 +247,16 @@ def recall_of(recall: ViewRecall) -> dict[str, Any]:
 
 def _write_pictures(result: BiasResult, path: Path) -> dict[str, Path]:
     diagnosis, pixel = result.diagnosis, result.frame.pixel_size
+    _, first = np.unique(result.frame.turns.view, return_index=True)
     stacks = {
         "class_averages": diagnosis.averages,
         "predicted_bias": diagnosis.predicted,
         "noise_averages": diagnosis.twin_averages,
         "bias_removed": diagnosis.removed,
+        "noise_bias_removed": diagnosis.twin_removed_averages,
+        "templates": result.frame.bank.images[first],
+        "templates_unfiltered": diagnosis.sharp,
+        "example": np.stack(result.example[1:]),
     }
     return {
         name: write_mrc(path / f"{name}.mrcs", images.astype(np.float32), pixel, stack=True)
@@ -227,6 +267,8 @@ def _write_pictures(result: BiasResult, path: Path) -> dict[str, Path]:
 def _write_tables(result: BiasResult, path: Path) -> dict[str, Path]:
     diagnosis = result.diagnosis
     files = {"fdr": path / "fdr.csv", "frc": path / "frc.csv", "picks": path / "picks_scored.star"}
+    files["candidates"] = path / CANDIDATES
+    write_candidates(files["candidates"], result.candidates)
     curve = result.calibration.fdr
     fdr = pd.DataFrame(columns=["threshold", "picks", "expected_null_picks", "fdr", "low", "high"])
     if curve is not None and not result.verdict.fdr_failed:
