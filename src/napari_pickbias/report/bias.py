@@ -17,8 +17,8 @@ from napari_pickbias.report.provenance import input_table, parameter_table, prog
 if TYPE_CHECKING:
     from napari_pickbias.bias.views import ViewRecall
     from napari_pickbias.jobs.bias import BiasResult
-    from napari_pickbias.jobs.bias_picker import PickerNull
     from napari_pickbias.jobs.bias_parameters import BiasParameters
+    from napari_pickbias.jobs.bias_picker import PickerNull
     from napari_pickbias.jobs.pick_candidates import PickCandidates
 
 WORDS = {

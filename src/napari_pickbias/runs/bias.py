@@ -248,7 +248,7 @@ def recall_of(recall: ViewRecall) -> dict[str, Any]:
 def _write_pictures(result: BiasResult, path: Path) -> dict[str, Path]:
     diagnosis, pixel = result.diagnosis, result.frame.pixel_size
     _, first = np.unique(result.frame.turns.view, return_index=True)
-    stacks = {
+    stacks: dict[str, NDArray[Any]] = {
         "class_averages": diagnosis.averages,
         "predicted_bias": diagnosis.predicted,
         "noise_averages": diagnosis.twin_averages,
