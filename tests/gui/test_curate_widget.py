@@ -15,6 +15,7 @@ from napari_pickbias.gui import curate_widget
 from napari_pickbias.gui.curate_widget import CurateWidget
 from napari_pickbias.gui.preferences import PLUGIN
 from napari_pickbias.jobs.progress import Progress
+from napari_pickbias.records.crops import MicrographCrops
 from napari_pickbias.records.pick_tables import open_picks
 
 pytestmark = pytest.mark.gui
@@ -239,6 +240,36 @@ def test_closing_the_dock_stops_its_work(viewer, widget, pick_files, qtbot, monk
     qtbot.waitUntil(slow.closed.is_set, timeout=PATIENCE)
     points.selected_data = {1}  # the layers stay and trouble nobody
     qtbot.wait(200)
+
+
+def test_picks_added_and_moved_in_the_canvas_are_saved(viewer, widget, pick_files, qtbot) -> None:
+    open_in(qtbot, widget, pick_files.star)
+    points = widget.layers.points
+    points.add([1.0, 40.0, 50.0])
+    assert widget.job.status.text().startswith("1 added (a square), kept.")
+    assert "<b>81</b> of 81 kept" in widget.counts.text()
+    moved = np.array(points.data)
+    moved[0, 1:] = 33, 44
+    points.data = moved
+    assert widget.job.status.text().startswith("1 moved (a diamond).")
+    assert len(widget.gallery.model.rows) == len(widget.gallery.thumbnails) == 81
+    expected = MicrographCrops(pick_files.micrographs, np.array([1]), np.array([[50.0, 40.0]]), 20).read(np.array([0]))
+    crop = widget.opened.images.read(np.array([80]))[0]
+    middle = len(crop) // 2
+    assert np.allclose(crop[middle - 10 : middle + 10, middle - 10 : middle + 10], expected[0], atol=1.5)
+    widget.undo()
+    widget.undo()
+    assert len(points.data) == len(widget.gallery.model.rows) == 80
+    widget.redo()
+    widget.redo()
+    target = pick_files.star.with_name("mine.star")
+    widget.save(target)
+    wait_for(qtbot, widget)
+    assert "1 moved picks have their new coordinates; 1 added picks have rows" in widget.job.status.text()
+    table = open_picks(target).read()
+    assert table.coordinates_px[[0, -1]].tolist() == [[44, 33], [50, 40]]
+    open_in(qtbot, widget, target)
+    assert "<b>81</b> of 81 kept" in widget.counts.text()
 
 
 def test_particles_are_curated_without_coordinates_of_use(widget, particle_files, qtbot) -> None:

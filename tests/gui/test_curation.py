@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.gui import curation as curating
+from napari_pickbias.gui import curation_files
 from napari_pickbias.gui.curation import Curation
 from napari_pickbias.records.pick_tables import PickTable, open_picks
 
@@ -172,7 +173,7 @@ def test_saved_rows_stand_as_they_stood_and_the_choice_can_be_made_again(pick_fi
     curation.decide(np.array([0]), "kept")
     curation.decide(np.array([1]), "rejected")
     target = pick_files.star.with_name("good.star")
-    saved = curating.save(curation, source, target)
+    saved = curation_files.save(curation, source, target)
     expected = pick_files.score >= 6
     expected[:2] = [True, False]
     lines = rows_of(pick_files.star)
@@ -191,21 +192,21 @@ def test_saved_rows_stand_as_they_stood_and_the_choice_can_be_made_again(pick_fi
     again = Curation(source.read())
     again.decide(np.array([7]), "kept")
     again.set_range("rlnCoordinateX", (50, 60))
-    assert curating.load(again, saved.decisions) == []
+    assert curation_files.load(again, saved.decisions) == []
     assert again.keep.tolist() == expected.tolist()
     with pytest.raises(InputError, match=r"good.star: is there already; choose another name, or tick “replace”"):
-        curating.save(again, source, target)
-    assert curating.save(again, source, target, overwrite=True).kept == target
+        curation_files.save(again, source, target)
+    assert curation_files.save(again, source, target, overwrite=True).kept == target
 
 
 def test_what_cannot_be_saved_is_told(pick_files) -> None:
     source = open_picks(pick_files.star)
     curation = Curation(source.read())
     with pytest.raises(InputError, match=r"picks.star: is the file that is curated, which is never overwritten"):
-        curating.save(curation, source, pick_files.star, overwrite=True)
+        curation_files.save(curation, source, pick_files.star, overwrite=True)
     curation.decide(np.ones(len(curation), bool), "rejected")
     with pytest.raises(InputError, match="nothing is kept, so nothing is written; loosen the ranges"):
-        curating.save(curation, source, pick_files.star.with_name("none.star"))
+        curation_files.save(curation, source, pick_files.star.with_name("none.star"))
     assert sorted(p.name for p in pick_files.star.parent.iterdir()) == ["mics", "picks.star"]
 
 
@@ -214,9 +215,9 @@ def test_all_kept_leaves_no_file_of_rejected_ones(pick_files) -> None:
     curation = Curation(source.read())
     target = pick_files.star.with_name("all.star")
     curation.decide(np.array([3]), "rejected")
-    others = curating.save(curation, source, target).rejected
+    others = curation_files.save(curation, source, target).rejected
     curation.undo()
-    assert curating.save(curation, source, target, overwrite=True).rejected is None
+    assert curation_files.save(curation, source, target, overwrite=True).rejected is None
     assert not others.exists()
     assert rows_of(target) == rows_of(pick_files.star)
 
@@ -224,12 +225,95 @@ def test_all_kept_leaves_no_file_of_rejected_ones(pick_files) -> None:
 def test_decisions_of_other_rows_are_refused(curation: Curation, tmp_path: Path) -> None:
     path = tmp_path / "x_curation.json"
     with pytest.raises(InputError, match=r"cannot be read .No such file or directory.; check the path"):
-        curating.load(curation, path)
+        curation_files.load(curation, path)
     path.write_text("[]")
     with pytest.raises(InputError, match="is no saved curation; give a file that “Save” wrote"):
-        curating.load(curation, path)
+        curation_files.load(curation, path)
     path.write_text(json.dumps({"source": {"rows": 7, "path": "a.star"}, "ranges": {}, "rows_by_hand": {}}))
     with pytest.raises(InputError, match=r"is of 7 rows, but 6 are open; open the file it was made of: a.star"):
-        curating.load(curation, path)
+        curation_files.load(curation, path)
     path.write_text(json.dumps({"source": {"rows": 6}, "ranges": {"gone": [1, 2]}, "rows_by_hand": {"kept": [1]}}))
-    assert curating.load(curation, path) == ["column gone is not here; its range is left out"]
+    assert curation_files.load(curation, path) == ["column gone is not here; its range is left out"]
+
+
+def test_moved_and_added_picks_are_saved_and_taken_up_again(pick_files) -> None:
+    """Save, reload the decisions, and reopen what was saved: the same picks at the same places every time."""
+    source = open_picks(pick_files.star)
+    curation = Curation(source.read())
+    curation.set_range("rlnAutopickFigureOfMerit", (6.0, 99.0))
+    curation.add(np.array([3, 0]), np.array([[11.5, 12.0], [13.0, 14.0]]))
+    curation.move(np.array([1, 2]), np.array([[21.0, 22.5], [23.0, 24.0]]))
+    curation.decide(np.array([80]), "rejected")
+    assert curation.keep[1]
+    assert not curation.keep[2]
+    assert curation.snapshot().keep.tolist() == curation.keep.tolist()
+    saved = curation_files.save(curation, source, pick_files.star.with_name("mine.star"))
+    assert saved.edited == (
+        "2 moved picks have their new coordinates; 2 added picks have rows of their own, with what the picks of their "
+        "micrograph share and “not measured” in the other columns."
+    )
+    for path, wanted in ((saved.kept, curation.keep), (saved.rejected, ~curation.keep)):
+        table = open_picks(path).read()
+        names = [table.micrograph_names[k] for k in table.micrograph]
+        assert np.allclose(table.coordinates_px, curation.coordinates_px[wanted])
+        assert names == [f"mics/m{k}.mrc" for k in curation.micrograph[wanted]]
+        assert set(table.features.columns) == set(source.read().features.columns)
+    again = Curation(source.read())
+    again.add(np.array([1]), np.array([[1.0, 1.0]]))  # what was done before is replaced
+    again.move(np.array([7]), np.array([[1.0, 1.0]]))
+    assert curation_files.load(again, saved.decisions) == []
+    assert again.keep.tolist() == curation.keep.tolist()
+    assert np.array_equal(again.coordinates_px, curation.coordinates_px)
+    assert np.array_equal(again.micrograph, curation.micrograph)
+
+
+def test_decisions_about_places_that_do_not_fit_are_refused(pick_files, particle_files, tmp_path) -> None:
+    source = open_picks(pick_files.star)
+    curation = Curation(source.read())
+    found = curation_files.description(curation, source)
+    path = tmp_path / "x_curation.json"
+    path.write_text(json.dumps(found | {"added": [["gone.mrc", 1, 2]]}))
+    with pytest.raises(InputError, match=r"has a pick on gone.mrc, which is no micrograph of the open file"):
+        curation_files.load(curation, path)
+    path.write_text(json.dumps(found | {"moved": [[80, 1, 2]]}))
+    with pytest.raises(InputError, match="is no saved curation"):
+        curation_files.load(curation, path)
+    particles = Curation(open_picks(particle_files.star).read())
+    path.write_text(json.dumps(found | {"source": {"rows": 400}, "moved": [[8, 1, 2]]}))
+    with pytest.raises(InputError, match="has picks moved or added by hand, but the file lists extracted particles"):
+        curation_files.load(particles, path)
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(st.lists(st.sampled_from(["add", "move", "reject", "range", "undo", "redo"]), max_size=14), st.integers(0, 9))
+def test_undoing_everything_gives_the_file_back(steps: list[str], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    features = pd.DataFrame({"score": rng.normal(size=9), "n": np.arange(9), "x": np.arange(9.0), "y": np.arange(9.0)})
+    xy = np.stack([np.arange(9.0)] * 2, axis=1)
+    table = PickTable(features, xy, np.arange(9) // 3, ("a", "b", "c"), (None,) * 3, coordinate_columns=("x", "y"))
+    curation = Curation(table)
+    states = []
+    for step in steps:
+        if step == "add":
+            curation.add(rng.integers(0, 3, 2), rng.uniform(0, 9, (2, 2)))
+        elif step == "move":
+            curation.move(rng.integers(0, len(curation), 1), rng.uniform(0, 9, (1, 2)))
+        elif step == "reject":
+            curation.decide(rng.integers(0, len(curation), 1), "rejected")
+        elif step == "range":
+            curation.set_range("score", (float(rng.uniform(-1, 0)), 9.0))
+        else:
+            (curation.undo if step == "undo" else curation.redo)()
+        lengths = {len(curation), len(curation.features), len(curation.coordinates_px), len(curation.micrograph)}
+        assert lengths == {len(curation.keep)}
+        assert curation.features["x"].tolist() == curation.coordinates_px[:, 0].tolist()
+    states = [curation.keep.tolist(), curation.coordinates_px.tolist()]
+    count = 0
+    while curation.undo():
+        count += 1
+    assert curation.coordinates_px.tolist() == xy.tolist()
+    assert curation.keep.all()
+    pd.testing.assert_frame_equal(curation.features, features)
+    for _ in range(count):
+        curation.redo()
+    assert states[1] == curation.coordinates_px.tolist()

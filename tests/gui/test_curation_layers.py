@@ -88,18 +88,74 @@ def test_selecting_circles_selects_picks(viewer, curation, pick_files) -> None:
 
 def test_deleted_circles_are_rejected_and_others_stay_where_they_are(viewer, curation, pick_files) -> None:
     told = []
-    layers = CurationLayers(viewer, curation, str(pick_files.star), 32.0, on_rejected=lambda: told.append(1))
+    layers = CurationLayers(viewer, curation, str(pick_files.star), 32.0, on_edited=told.append)
     place = layers.points.data.copy()
     layers.points.selected_data = {3, 5}
     layers.points.remove_selected()
     assert np.flatnonzero(~curation.keep).tolist() == [3, 5]
-    assert told == [1]
+    assert told == ["2 rejected: deleting a circle rejects its pick, which is not lost."]
     assert np.array_equal(layers.points.data, place)
     assert layers.points.features["row"].tolist() == list(range(len(place)))
     assert layers.points.features["keep"].tolist() == curation.keep.tolist()
-    layers.points.add([0, 1.0, 2.0])
-    assert np.array_equal(layers.points.data, place)
     assert curation.undo() == "2 rejected"
+
+
+def test_an_added_circle_is_a_pick_that_undo_takes_back(layers, curation, pick_files) -> None:
+    count = len(pick_files.xy)
+    layers.points.add([[1.0, 30.0, 40.25], [2.0, 50.0, 60.0]])
+    assert curation.coordinates_px[-2:].tolist() == [[40.25, 30.0], [60.0, 50.0]]
+    assert curation.micrograph[-2:].tolist() == [1, 2]
+    assert curation.keep[-2:].all()
+    assert curation.features["hisNote"].astype(str).tolist()[-2:] == ["by 1", "by 2"]
+    assert curation.features["rlnCoordinateX"].tolist()[-2:] == [40.25, 60.0]
+    assert np.isnan(curation.features["rlnAutopickFigureOfMerit"].tolist()[-1])
+    points = layers.points
+    assert [str(s.value) for s in points.symbol[-3:]] == ["disc", "square", "square"]
+    assert points.features["row"].tolist() == list(range(count + 2))
+    assert set(points.size) == {16.0}
+    points.selected_data = {count + 1}
+    points.remove_selected()  # rejected, not lost
+    assert len(points.data) == count + 2
+    assert curation.keep.tolist() == [True] * (count + 1) + [False]
+    for what in ("1 rejected", "2 added"):
+        assert curation.undo() == what
+        layers.refresh()
+    assert len(points.data) == len(curation) == count
+    curation.redo()
+    layers.refresh()
+    assert points.data[-1].tolist() == [2, 50, 60]
+
+
+def test_a_dragged_circle_is_a_moved_pick(layers, curation, pick_files) -> None:
+    points = layers.points
+    points.selected_data = {3, 5}
+    points._move(points.selected_data, points.data[[3, 5]].mean(axis=0))  # the drag's start
+    start = points.data[[3, 5], 1:].mean(axis=0)
+    points._move(points.selected_data, [0, start[0] + 4, start[1] - 6])
+    assert np.allclose(curation.coordinates_px[[3, 5]], pick_files.xy[[3, 5]] + (-6, 4), atol=2e-3)
+    assert np.flatnonzero(curation.moved).tolist() == [3, 5]
+    assert [str(points.symbol[k].value) for k in (2, 3, 5)] == ["disc", "diamond", "diamond"]
+    assert curation.features["rlnCoordinateX"].iloc[3] == pytest.approx(pick_files.xy[3, 0] - 6, abs=2e-3)
+    assert points.selected_data == {3, 5}
+    assert curation.undo() == "2 moved"
+    layers.refresh()
+    assert np.array_equal(points.data[:, :0:-1], pick_files.xy.astype(np.float32))
+    assert not curation.edits()
+
+
+def test_extracted_particles_are_neither_moved_nor_added(viewer, particle_files) -> None:
+    told = []
+    curation = Curation(open_picks(particle_files.star).read())
+    layers = CurationLayers(viewer, curation, str(particle_files.star), on_edited=told.append)
+    place = np.array(layers.points.data)
+    layers.points.add([0, 1.0, 2.0])
+    layers.points.data = place + 1
+    layers.points.data = place[:4]
+    assert np.array_equal(layers.points.data, place)
+    why = "the file lists extracted particles, whose images belong to their places."
+    assert told[:2] == [f"No pick was added: {why}", f"No pick was moved: {why}"]
+    assert told[2] == "The layer got other points, which were put back: add, move and delete single picks."
+    assert not curation.can_undo
 
 
 def test_going_to_a_pick_shows_its_micrograph_with_the_pick_in_the_middle(viewer, layers, pick_files) -> None:

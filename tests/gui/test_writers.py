@@ -50,20 +50,40 @@ def test_a_curated_layer_saves_what_is_kept(pick_files) -> None:
     assert rows_of(target) == rows_of(pick_files.star)[60:]
 
 
-def test_what_has_no_row_is_refused_in_one_line(points, pick_files) -> None:
+def test_added_and_moved_points_are_rows_of_the_file(points, pick_files) -> None:
+    target = pick_files.star.with_name("saved.star")
+    points.add([2, 10, 20.5])
+    moved = np.array(points.data)
+    moved[3, 1:] += (5, -7)
+    points.data = moved
+    points.selected_data = {0}
+    points.remove_selected()
+    save(points, target)
+    lines = rows_of(pick_files.star)
+    x, y = pick_files.xy[3] + (-7, 5)
+    old = " ".join(lines[3].split()[1:3])
+    assert rows_of(target) == [*lines[1:3], lines[3].replace(old, f"{x} {y}"), *lines[4:], NEW]
+    assert NEW.startswith("mics/m2.mrc 20.5 10.0 ")
+
+
+NEW = 'mics/m2.mrc 20.5 10.0 -999 "by 2" 1 '
+"""The note and the optics group are those of all picks of that micrograph."""
+
+
+def test_what_cannot_be_written_is_refused_in_one_line(points, pick_files, particle_files) -> None:
     target = pick_files.star.with_name("saved.star")
     with pytest.raises(InputError, match=r"saved.cs: the picks come from a .star file; give the same suffix"):
         save(points, target.with_suffix(".cs"))
-    points.add([0, 10, 10])
-    with pytest.raises(InputError, match="holds points added by hand, which have no row in"):
-        save(points, target)
-    points.selected_data = {80}
-    points.remove_selected()
-    points.data = np.add(points.data, [0, 0, 5])
-    with pytest.raises(InputError, match=r"points were moved, so their rows in .* no longer hold"):
-        save(points, target)
     with pytest.raises(InputError, match="layer “mine”: was not opened from a file of picks"):
         save(Points([[1, 2, 3]], name="mine"), target)
+    circles = CurationLayers(
+        ViewerModel(), Curation(open_picks(particle_files.star).read()), str(particle_files.star)
+    ).points
+    with circles.events.data.blocker():
+        circles.add([0, 10, 10])
+    circles.features["keep"] = True
+    with pytest.raises(InputError, match="its rows are extracted particles, whose images belong to the old places"):
+        save(circles, target)
     assert not target.exists()
 
 

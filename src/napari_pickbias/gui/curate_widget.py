@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pickbias.errors import InputError
-from napari_pickbias.gui import curation as curating
-from napari_pickbias.gui.curate_work import Opened, Verdicts, average_steps, open_steps, save_steps
-from napari_pickbias.gui.curation import Curation, Saved
+from napari_pickbias.gui import curation_files
+from napari_pickbias.gui.curate_work import Opened, Verdicts, at_places, average_steps, open_steps, save_steps
+from napari_pickbias.gui.curation import Curation
+from napari_pickbias.gui.curation_files import Saved
 from napari_pickbias.gui.curation_layers import CurationLayers
 from napari_pickbias.gui.docked import Docked, JobBar, button, row_of, shortcut
 from napari_pickbias.gui.figure_view import FigureView, theme_of
@@ -59,6 +61,7 @@ class CurateWidget(Docked):
         self.viewer = napari_viewer
         self.opened: Opened | None = None
         self.layers: CurationLayers | None = None
+        self._shown_version = 0
         self.path = QLineEdit(placeholderText="picks or particles: .star, .cs, .box")
         self.job = JobBar("Curate", {"read": "Reading", "save": "Writing", "average": "Averaging"})
         self.counts = QLabel(wordWrap=True)
@@ -222,13 +225,14 @@ class CurateWidget(Docked):
             self.layers.close()
         self.opened = opened
         curation = opened.curation
+        self._shown_version = curation.places_version
         self.layers = CurationLayers(
             self.viewer,
             curation,
             str(opened.source.path.absolute()),
             self.diameter.value(),
             on_selected=self._on_canvas_selection,
-            on_rejected=self._refresh,
+            on_edited=self._on_edited,
         )
         self.color_box.blockSignals(True)
         self.color_box.clear()
@@ -300,7 +304,7 @@ class CurateWidget(Docked):
         if self.curation is None:
             return
         try:
-            notes = curating.load(self.curation, path)
+            notes = curation_files.load(self.curation, path)
         except InputError as fault:
             self.job.say_fault(fault)
             return
@@ -310,7 +314,8 @@ class CurateWidget(Docked):
 
     def _on_saved(self, saved: Saved) -> None:
         others = f", the others in {saved.rejected.name}" if saved.rejected is not None else ""
-        self.job.say(f"Kept picks are in {saved.kept}{others}; the decisions in {saved.decisions.name}.")
+        edited = f" {saved.edited}" if saved.edited else ""
+        self.job.say(f"Kept picks are in {saved.kept}{others}; the decisions in {saved.decisions.name}.{edited}")
         show_info(f"Curate: saved {saved.kept}")
 
     def average(self) -> None:
@@ -332,6 +337,7 @@ class CurateWidget(Docked):
         """Show the verdicts at once where it is quick; the rest follows when the changes pause."""
         if self.curation is None or self.layers is None:
             return
+        self._follow_places()
         self.layers.refresh()
         self.gallery.refresh()
         self._say_counts()
@@ -353,8 +359,8 @@ class CurateWidget(Docked):
         assert layers is not None
         keep = curation.keep
         text = f"<b>{keep.sum():,}</b> of {len(keep):,} kept ({keep.mean() if len(keep) else 0:.1%})"
-        if curation.table.micrograph is not None and len(curation.table.micrograph_names) > 1:
-            here = curation.table.micrograph == layers.micrograph
+        if curation.micrograph is not None and len(curation.table.micrograph_names) > 1:
+            here = curation.micrograph == layers.micrograph
             text += f"; here {keep[here].sum():,} of {here.sum():,}"
         chosen = int(curation.selected.sum())
         self.counts.setText(text + (f"; {chosen:,} selected" if chosen else ""))
@@ -391,6 +397,23 @@ class CurateWidget(Docked):
         if self.layers is not None:
             self.layers.refresh()
             self._say_counts()
+
+    def _on_edited(self, line: str) -> None:
+        self.job.say(line)
+        self._refresh()
+
+    def _follow_places(self) -> None:
+        """Cut the gallery's pictures at the places that picks have now, and show as many as there are."""
+        assert self.opened is not None
+        curation = self.opened.curation
+        if self._shown_version == curation.places_version:
+            return
+        self._shown_version = curation.places_version
+        images = at_places(self.opened.images, curation)
+        if images is not self.opened.images:
+            self.opened = replace(self.opened, images=images)
+            self.gallery.thumbnails = None if images is None else Thumbnails(images)
+        self.gallery.sort()
 
     def _on_canvas_selection(self) -> None:
         self.gallery.show_selection()

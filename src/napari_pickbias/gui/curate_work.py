@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from napari_pickbias.gui import curation as curating
-from napari_pickbias.gui.curation import Curation, Saved
+from napari_pickbias.gui import curation_files
+from napari_pickbias.gui.curation import Curation
+from napari_pickbias.gui.curation_files import Saved
 from napari_pickbias.gui.pick_layers import circle_px, micrograph_pixel_size
 from napari_pickbias.gui.thumbnails import images_of
 from napari_pickbias.jobs.averages import SetAverage, average_job
 from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.records import Images, open_data
+from napari_pickbias.records.crops import MicrographCrops
 from napari_pickbias.records.pick_tables import PickSource, open_picks
 
 BOX_DIAMETERS = 1.5
@@ -65,6 +67,13 @@ def open_steps(
     return Opened(source, curation, images, pixel_size)
 
 
+def at_places(images: Images | None, curation: Curation) -> Images | None:
+    """Return the crops around the picks as they lie now; particle images stay what they are."""
+    if not isinstance(images, MicrographCrops) or curation.micrograph is None or curation.coordinates_px is None:
+        return images
+    return MicrographCrops(images.paths, curation.micrograph, curation.coordinates_px, images.box_px, images.step)
+
+
 def _image_pixel_size(features: pd.DataFrame) -> float | None:
     for name in ("rlnImagePixelSize", "blob/psize_A"):
         if name in features:
@@ -75,9 +84,9 @@ def _image_pixel_size(features: pd.DataFrame) -> float | None:
 def save_steps(
     curation: Curation, source: PickSource, target: Path, overwrite: bool
 ) -> Generator[Progress, None, Saved]:
-    """Write both sets and the decisions; see :func:`napari_pickbias.gui.curation.save`."""
+    """Write both sets and the decisions; see :func:`napari_pickbias.gui.curation_files.save`."""
     yield Progress("save", 0, 1, str(target))
-    return curating.save(curation, source, target, overwrite=overwrite)
+    return curation_files.save(curation, source, target, overwrite=overwrite)
 
 
 def average_steps(

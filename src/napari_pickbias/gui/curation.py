@@ -1,27 +1,21 @@
-"""Choosing among picks: ranges of scores, decisions by hand, a selection, undo and redo, saving and reloading. No Qt.
+"""Choosing among picks: ranges of scores, decisions by hand, picks moved and added, a selection, undo and redo. No Qt.
 
 A pick is kept when it lies within every range, unless it was kept or rejected by hand, which counts more. Nothing is
-ever deleted: both sets are written, and the decisions can be read back.
+ever deleted: both sets are written, and the decisions can be read back (:mod:`napari_pickbias.gui.curation_files`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from napari_pickbias import __version__
-from napari_pickbias.errors import InputError
-from napari_pickbias.records.atomic import write_text
-from napari_pickbias.records.pick_tables import PickSource, PickTable
+from napari_pickbias.gui.curation_rows import with_added, with_coordinates
+from napari_pickbias.records.pick_edits import PickEdits
+from napari_pickbias.records.pick_tables import PickTable
 
-FORMAT = 1
 MOST_STEPS = 200
 """Steps that can be undone."""
 BY_HAND = {"rejected": -1, "undecided": 0, "kept": 1}
@@ -30,8 +24,23 @@ Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 
 
+class Moved(NamedTuple):
+    """Picks that got other coordinates (x, y in micrograph pixels)."""
+
+    rows: Rows
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+
+
+class Added(NamedTuple):
+    """Picks that became the last rows."""
+
+    micrograph: NDArray[np.int64]
+    coordinates_px: NDArray[np.float64]
+
+
 class Step(NamedTuple):
-    """One step of the history: which decisions and which range it changed, before and after."""
+    """One step of the history: which decisions, range or places it changed, before and after."""
 
     what: str
     rows: Rows
@@ -40,6 +49,11 @@ class Step(NamedTuple):
     column: str = ""
     range_before: tuple[float, float] | None = None
     range_after: tuple[float, float] | None = None
+    moved: Moved | None = None
+    added: Added | None = None
+
+
+_NONE = np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0, np.int8)
 
 
 class Curation:
@@ -63,6 +77,12 @@ class Curation:
         Column to (low, high), both ends within.
     selected : ndarray of bool, shape (n,)
         What the next "keep" or "reject" is about; no part of the history.
+    file_rows : int
+        Rows of the file; those after them were added by hand.
+    micrograph, coordinates_px : ndarray, shapes (n,) and (n, 2), or None
+        As in the table, with picks moved and added by hand.
+    places_version : int
+        Rises whenever picks are moved, added, or that is undone.
     """
 
     def __init__(self, table: PickTable, columns: pd.DataFrame | None = None, rejected: Mask | None = None) -> None:
@@ -70,7 +90,9 @@ class Curation:
         self.features = table.features.copy()
         for name in [] if columns is None else columns.columns:
             self.features[name] = columns[name].to_numpy() if columns[name].dtype != "category" else columns[name].array
-        count = len(table)
+        self.file_rows = count = len(table)
+        self.micrograph, self.coordinates_px = table.micrograph, table.coordinates_px
+        self.places_version = 0
         self.by_hand = np.zeros(count, np.int8)
         if rejected is not None:
             self.by_hand[rejected] = BY_HAND["rejected"]
@@ -129,7 +151,7 @@ class Curation:
     def counts(self) -> pd.DataFrame:
         """Return one row per micrograph: ``name``, ``picks``, ``kept``."""
         names = self.table.micrograph_names or ("all",)
-        codes = self.table.micrograph if self.table.micrograph is not None else np.zeros(len(self), np.int64)
+        codes = self.micrograph if self.micrograph is not None else np.zeros(len(self), np.int64)
         total = np.bincount(codes, minlength=len(names))
         kept = np.bincount(codes[self.keep], minlength=len(names))
         return pd.DataFrame({"name": names, "picks": total, "kept": kept})
@@ -157,12 +179,11 @@ class Curation:
         if limits == before:
             return False
         last = self._done[-1] if self._done and not self._undone else None
-        none = np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0, np.int8)
         if last is not None and last.column == column:
             self._done.pop()
             before = last.range_before
         self._apply_range(column, limits)
-        self._remember(Step(f"range of {column}", *none, column, before, limits))
+        self._remember(Step(f"range of {column}", *_NONE, column, before, limits))
         return True
 
     def decide(self, rows: Rows | Mask, decision: str) -> bool:
@@ -176,6 +197,103 @@ class Curation:
         self.by_hand[rows] = after
         self._remember(Step(f"{len(rows):,} {decision}", rows, before, after))
         return True
+
+    # -- picks moved and added by hand -------------------------------------------------------------------------------
+
+    @property
+    def fixed(self) -> str:
+        """Why picks cannot be moved or added here; empty where they can."""
+        if self.coordinates_px is None or self.micrograph is None:
+            return "the file has no coordinates of picks"
+        if self.table.has_images:
+            return "the file lists extracted particles, whose images belong to their places"
+        return ""
+
+    @property
+    def added(self) -> Mask:
+        """``(n,)`` whether each pick was added by hand."""
+        return np.arange(len(self)) >= self.file_rows
+
+    @property
+    def moved(self) -> Mask:
+        """``(n,)`` whether each pick of the file was moved by hand."""
+        found = np.zeros(len(self), np.bool_)
+        if self.coordinates_px is not None and self.coordinates_px is not self.table.coordinates_px:
+            assert self.table.coordinates_px is not None
+            found[: self.file_rows] = (self.coordinates_px[: self.file_rows] != self.table.coordinates_px).any(axis=1)
+        return found
+
+    def edits(self, chosen: Mask | None = None) -> PickEdits:
+        """Return what was moved and added; of the added picks only those in ``chosen``."""
+        if self.coordinates_px is None or self.micrograph is None:
+            return PickEdits()
+        moved = np.flatnonzero(self.moved)
+        added = np.flatnonzero(self.added if chosen is None else self.added & chosen)
+        return PickEdits(moved, self.coordinates_px[moved], self.micrograph[added], self.coordinates_px[added])
+
+    def move(self, rows: Rows, coordinates_px: NDArray[np.float64]) -> bool:
+        """Give picks other coordinates (x, y); tell whether anything changed. Needs that nothing is :attr:`fixed`."""
+        assert self.coordinates_px is not None
+        before = self.coordinates_px[rows]
+        differ = (before != coordinates_px).any(axis=1)
+        if not differ.any():
+            return False
+        step = Moved(np.asarray(rows)[differ], before[differ], np.asarray(coordinates_px)[differ])
+        self._place(step.rows, step.after)
+        self._remember(Step(f"{len(step.rows):,} moved", *_NONE, moved=step))
+        return True
+
+    def add(self, micrograph: NDArray[np.int64], coordinates_px: NDArray[np.float64]) -> None:
+        """Add picks as last rows, kept by hand; deleting one later rejects it. Needs that nothing is :attr:`fixed`."""
+        added = Added(np.asarray(micrograph, np.int64), np.asarray(coordinates_px, np.float64))
+        self._append(added)
+        self._remember(Step(f"{len(added.micrograph):,} added", *_NONE, added=added))
+
+    def forget_edits(self) -> None:
+        """Put every pick back and drop the added ones, with the whole history."""
+        self._drop_last(len(self) - self.file_rows)
+        rows = np.flatnonzero(self.moved)
+        assert self.table.coordinates_px is not None
+        self._place(rows, self.table.coordinates_px[rows])
+        self._done.clear()
+        self._undone.clear()
+
+    def _place(self, rows: Rows, coordinates_px: NDArray[np.float64]) -> None:
+        # New arrays, never old ones changed: snapshots and running jobs hold those.
+        assert self.coordinates_px is not None
+        self.coordinates_px = self.coordinates_px.copy()
+        self.coordinates_px[rows] = coordinates_px
+        self._follow_places()
+
+    def _append(self, added: Added) -> None:
+        assert self.micrograph is not None
+        assert self.coordinates_px is not None
+        count = len(added.micrograph)
+        self.features = with_added(self.features, self.micrograph, self.file_rows, added.micrograph)
+        self.micrograph = np.concatenate([self.micrograph, added.micrograph])
+        self.coordinates_px = np.concatenate([self.coordinates_px, added.coordinates_px])
+        self.by_hand = np.concatenate([self.by_hand, np.full(count, BY_HAND["kept"], np.int8)])
+        self.selected = np.concatenate([self.selected, np.zeros(count, np.bool_)])
+        self._follow_places()
+
+    def _drop_last(self, count: int) -> None:
+        assert self.micrograph is not None
+        assert self.coordinates_px is not None
+        left = len(self) - count
+        self.features = self.features.iloc[:left]
+        self.micrograph, self.coordinates_px = self.micrograph[:left], self.coordinates_px[:left]
+        self.by_hand, self.selected = self.by_hand[:left], self.selected[:left]
+        self._follow_places()
+
+    def _follow_places(self) -> None:
+        assert self.coordinates_px is not None
+        if self.table.coordinate_columns:
+            self.features = with_coordinates(self.features, self.table.coordinate_columns, self.coordinates_px)
+        for column, limits in list(self.ranges.items()):
+            self._apply_range(column, limits)
+        self.places_version += 1
+
+    # -- selecting, undo, redo ---------------------------------------------------------------------------------------
 
     def toggle(self, row: int) -> None:
         """Turn one pick's verdict round."""
@@ -203,6 +321,10 @@ class Curation:
             return ""
         step = self._done.pop()
         self._undone.append(step)
+        if step.added is not None:
+            self._drop_last(len(step.added.micrograph))
+        if step.moved is not None:
+            self._place(step.moved.rows, step.moved.before)
         self.by_hand[step.rows] = step.before
         if step.column:
             self._apply_range(step.column, step.range_before)
@@ -214,6 +336,10 @@ class Curation:
             return ""
         step = self._undone.pop()
         self._done.append(step)
+        if step.added is not None:
+            self._append(step.added)
+        if step.moved is not None:
+            self._place(step.moved.rows, step.moved.after)
         self.by_hand[step.rows] = step.after
         if step.column:
             self._apply_range(step.column, step.range_after)
@@ -249,105 +375,3 @@ def _rank(name: str) -> int:
     lowered = name.lower()
     likely = (("outlier score",), ("score", "merit", "fom"), ("q_value", "qvalue", "p_value", "pvalue", "ncc", "prob"))
     return next((k for k, words in enumerate(likely) if any(word in lowered for word in words)), len(likely))
-
-
-@dataclass(frozen=True)
-class Saved:
-    """Files of a saved curation."""
-
-    kept: Path | None
-    rejected: Path | None
-    decisions: Path
-    files: list[Path]
-
-
-def save(curation: Curation, source: PickSource, target: str | Path, *, overwrite: bool = False) -> Saved:
-    """Write the kept picks to ``target``, the others beside it, and the decisions so that they can be read back.
-
-    Parameters
-    ----------
-    curation : Curation
-    source : PickSource
-        The file that the curation is of; its rows are written as they stand, with all their columns.
-    target : str or Path
-        ``picks_kept.star`` puts the others into ``picks_kept_rejected.star`` and the decisions into
-        ``picks_kept_curation.json``.
-    overwrite : bool
-        Replace files that are there.
-
-    Raises
-    ------
-    InputError
-        When a file is there already, nothing is kept, or a file cannot be written.
-    """
-    target = Path(target)
-    if target.suffix.lower() != source.suffix:
-        target = target.with_name(target.name + source.suffix)
-    others = target.with_name(f"{target.stem}_rejected{source.suffix}")
-    decisions = target.with_name(f"{target.stem}_curation.json")
-    for path in (target, others, decisions):
-        if path.exists() and path.samefile(source.path):
-            raise InputError(f"{path}: is the file that is curated, which is never overwritten; choose another name")
-        if path.exists() and not overwrite:
-            raise InputError(f"{path}: is there already; choose another name, or tick “replace”")
-    keep = curation.keep
-    if not keep.any():
-        raise InputError(f"{source.path}: nothing is kept, so nothing is written; loosen the ranges")
-    files = source.write_subset(keep, target)
-    if (~keep).any():
-        files += source.write_subset(~keep, others)
-    elif others.exists():
-        others.unlink()  # of the curation that is replaced
-    write_text(decisions, json.dumps(description(curation, source), indent=1) + "\n")
-    return Saved(target, others if (~keep).any() else None, decisions, [*files, decisions])
-
-
-def description(curation: Curation, source: PickSource) -> dict[str, Any]:
-    """Return everything needed to make the same choice again."""
-    by_hand = {name: np.flatnonzero(curation.by_hand == code).tolist() for name, code in BY_HAND.items() if code}
-    return {
-        "tool": "pickbias curate",
-        "version": __version__,
-        "format": FORMAT,
-        "source": {"path": str(source.path.absolute()), "bytes": source.path.stat().st_size, "rows": len(curation)},
-        "ranges": {name: list(limits) for name, limits in curation.ranges.items()},
-        "rows_by_hand": by_hand,
-        "kept": int(curation.keep.sum()),
-    }
-
-
-def load(curation: Curation, path: str | Path) -> list[str]:
-    """Take up the decisions of an earlier curation of the same rows; return what is worth knowing.
-
-    Raises
-    ------
-    InputError
-        When the file is none of ours, or of other rows.
-    """
-    path = Path(path)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        rows, ranges, by_hand = int(found["source"]["rows"]), dict(found["ranges"]), dict(found["rows_by_hand"])
-    except OSError as fault:
-        raise InputError(f"{path}: cannot be read ({fault.strerror}); check the path") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: is no saved curation; give a file that “Save” wrote (…_curation.json)") from None
-    if rows != len(curation):
-        raise InputError(
-            f"{path}: is of {rows:,} rows, but {len(curation):,} are open; open the file it was made of: "
-            f"{found['source'].get('path')}"
-        )
-    notes = [f"column {name} is not here; its range is left out" for name in ranges if name not in curation.features]
-    _take_up(curation, {n: limits for n, limits in ranges.items() if n in curation.features}, by_hand)
-    return notes
-
-
-def _take_up(curation: Curation, ranges: Mapping[str, Any], by_hand: Mapping[str, list[int]]) -> None:
-    for name in [*curation.ranges]:
-        if name not in ranges:
-            curation.set_range(name, None)
-    curation.decide(np.ones(len(curation), np.bool_), "undecided")
-    for name, rows in by_hand.items():
-        curation.decide(np.asarray(rows, np.int64), name)
-    for name, (low, high) in ranges.items():
-        curation.set_range(name, (low, high))

@@ -25,6 +25,8 @@ _COLORS = np.array(
     [[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] + [1.0] for c in (REJECTED_COLOR, KEPT_COLOR, SELECTED_COLOR)],
     np.float32,
 )
+SYMBOLS = ("disc", "diamond", "square")
+"""Picks of the file, moved ones, added ones."""
 ROLE = "pickbias_curates"
 """Key in the metadata of the layers made here; its value is the file."""
 
@@ -42,8 +44,9 @@ class CurationLayers:
         Of the circles; 0 guesses.
     on_selected : callable
         Called when the user selects picks in the canvas, after ``curation.selected`` was set.
-    on_rejected : callable
-        Called when the user deleted picks in the canvas, which rejects them.
+    on_edited : callable
+        Called with a line that says what the user did to picks in the canvas: deleted (which rejects them), moved,
+        added, or tried to.
     """
 
     def __init__(
@@ -53,11 +56,11 @@ class CurationLayers:
         source: str,
         diameter_angstrom: float = 0.0,
         on_selected: Callable[[], None] = lambda: None,
-        on_rejected: Callable[[], None] = lambda: None,
+        on_edited: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self.viewer, self.curation, self.source = viewer, curation, source
-        self._on_selected, self._on_rejected = on_selected, on_rejected
-        self._busy = False
+        self._on_selected, self._on_edited = on_selected, on_edited
+        self._busy, self._shown_version = False, curation.places_version
         self.hide_rejected = False
         self.color_by = ""
         table = curation.table
@@ -79,12 +82,7 @@ class CurationLayers:
 
     def _make_points(self, diameter_angstrom: float) -> None:
         data, show, kind = picks_layer(self.curation.table, self.source, self.pixel_size, diameter_angstrom)
-        self._place = np.asarray(data)
-        features = pd.DataFrame({"row": np.arange(len(data))})
-        for name in self.curation.features.columns:
-            features[name] = self.curation.features[name].array
-        features["keep"] = self.curation.keep
-        show |= {"features": features, "name": show["name"].replace(": picks", ": curated picks")}
+        show |= {"features": self._features(), "name": show["name"].replace(": picks", ": curated picks")}
         show["metadata"] |= {ROLE: self.source}
         self.points = Layer.create(data, show, kind)
         self.viewer.layers.append(self.points)
@@ -102,6 +100,9 @@ class CurationLayers:
         keep = self.curation.keep
         self._busy = True
         try:
+            self._sync()
+            if len(self.points.data) != len(keep):
+                return  # just losing or gaining points: what follows says which
             if self.color_by:
                 self.points.border_color = self._by_column(keep)
             else:
@@ -135,9 +136,8 @@ class CurationLayers:
 
     @property
     def alive(self) -> bool:
-        """Whether the layer of picks is there, and not just losing or gaining points."""
-        there = self.points is not None and self.points in self.viewer.layers
-        return there and len(self.points.data) == len(self.curation)  # type: ignore[union-attr]
+        """Whether the layer of picks is there."""
+        return self.points is not None and self.points in self.viewer.layers
 
     @property
     def micrograph(self) -> int:
@@ -151,11 +151,11 @@ class CurationLayers:
 
     def go_to(self, row: int) -> None:
         """Show a pick: its micrograph, with the pick in the middle."""
-        table = self.curation.table
-        if table.micrograph is None or table.coordinates_px is None:
+        curation = self.curation
+        if curation.micrograph is None or curation.coordinates_px is None:
             return
-        self.go_to_micrograph(int(table.micrograph[row]))
-        x, y = table.coordinates_px[row] * (self.pixel_size or 1.0)
+        self.go_to_micrograph(int(curation.micrograph[row]))
+        x, y = curation.coordinates_px[row] * (self.pixel_size or 1.0)
         camera_of(self.viewer).center = (0.0, float(y), float(x))
 
     # -- what the user does in the canvas ----------------------------------------------------------------------------
@@ -164,6 +164,8 @@ class CurationLayers:
         if self._busy or not self.alive:
             return
         assert self.points is not None
+        if len(self.points.data) != len(self.curation):
+            return  # just losing or gaining points: the event of their data follows
         chosen = np.fromiter(self.points.selected_data, np.int64)
         self.curation.selected[:] = False
         self.curation.selected[chosen[chosen < len(self.curation)]] = True
@@ -171,35 +173,88 @@ class CurationLayers:
         self._on_selected()
 
     def _data_changed(self, event: Any) -> None:
-        """Reject picks deleted in the canvas, and put added and moved ones back: the rows stay those of the file."""
+        """Take up what the user did to points: deleting one rejects its pick, which stays."""
         action = str(getattr(event.action, "value", event.action))
-        if self._busy or action not in ("removed", "added", "changed"):
-            return
-        assert self.points is not None
+        take = {"removed": self._take_removed, "added": self._take_added, "changed": self._take_moved}.get(action)
+        if take is not None and not self._busy:
+            self._edit(take)
+
+    def _edit(self, take: Callable[[], str]) -> None:
         self._busy = True
         try:
-            gone = None
-            if action == "removed":
-                gone = np.setdiff1d(np.arange(len(self.curation)), self.points.features["row"].to_numpy())
-            self._restore()
+            line = take()
         finally:
             self._busy = False
-        if gone is not None and self.curation.decide(gone, "rejected"):
-            self.refresh()
-            self._on_rejected()
-        else:
-            self.refresh()
+        self.refresh()
+        self._on_edited(line)
 
-    def _restore(self) -> None:
+    def _take_removed(self) -> str:
         assert self.points is not None
-        self.points.selected_data.clear()
-        self.points.data = self._place
-        features = pd.DataFrame({"row": np.arange(len(self._place))})
+        gone = np.setdiff1d(np.arange(len(self.curation)), self.points.features["row"].to_numpy())
+        self._restore()
+        self.curation.decide(gone, "rejected")
+        return f"{len(gone):,} rejected: deleting a circle rejects its pick, which is not lost."
+
+    def _take_added(self) -> str:
+        assert self.points is not None
+        new = np.asarray(self.points.data[len(self.curation) :], np.float64)
+        if self.curation.fixed:
+            self._restore()
+            return f"No pick was added: {self.curation.fixed}."
+        last = max(0, len(self.curation.table.micrograph_names) - 1)
+        self.curation.add(np.clip(np.rint(new[:, 0]), 0, last).astype(np.int64), new[:, :0:-1].round(3))
+        self._restore()
+        return (
+            f"{len(new):,} added (a square), kept. Saving writes a row of its own: what the picks of a micrograph "
+            "share, and “not measured” in the other columns."
+        )
+
+    def _take_moved(self) -> str:
+        assert self.points is not None
+        now, before = np.asarray(self.points.data), self._place()
+        if now.shape != before.shape:  # somebody set other points altogether
+            self._restore()
+            return "The layer got other points, which were put back: add, move and delete single picks."
+        rows = np.flatnonzero((now[:, 1:] != before[:, 1:]).any(axis=1))
+        if self.curation.fixed:
+            self._restore()
+            return f"No pick was moved: {self.curation.fixed}."
+        self.curation.move(rows, now[rows, :0:-1].astype(np.float64).round(3))
+        return f"{len(rows):,} moved (a diamond). Saving writes the new coordinates, every other column as it stands."
+
+    # -- points as the curation has them -----------------------------------------------------------------------------
+
+    def _place(self) -> NDArray[np.float32]:
+        """Return micrograph, y, x of every pick."""
+        curation = self.curation
+        assert curation.coordinates_px is not None
+        assert curation.micrograph is not None
+        return np.column_stack([curation.micrograph, curation.coordinates_px[:, ::-1]]).astype(np.float32)
+
+    def _features(self) -> pd.DataFrame:
+        features = pd.DataFrame({"row": np.arange(len(self.curation))})
         for name in self.curation.features.columns:
             features[name] = self.curation.features[name].array
         features["keep"] = self.curation.keep
-        self.points.features = features
+        return features
+
+    def _sync(self) -> None:
+        """Bring places and symbols up to date where picks were moved or added, or that was undone."""
+        if self._shown_version != self.curation.places_version:
+            self._restore()
+
+    def _restore(self) -> None:
+        """Give the layer the curation's picks; only while busy, since napari tells of all that as of the user's."""
+        assert self.points is not None
+        self._shown_version = self.curation.places_version
+        place, kept = self._place(), {x for x in self.points.selected_data if x < len(self.curation)}
+        self.points.selected_data.clear()
+        self.points.data = place.reshape(-1, 3)
+        self.points.features = self._features()
         self.points.size = self.diameter_px
+        symbols = np.array(SYMBOLS)[np.where(self.curation.added, 2, self.curation.moved)]
+        self.points.symbol = symbols.tolist() if len(symbols) else "o"
+        self.points.selected_data.update(kept)
 
     def close(self) -> None:
         """Let go of the layers, which stay."""

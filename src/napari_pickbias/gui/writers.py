@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
-from napari_pickbias.records.pick_tables import open_picks
+from napari_pickbias.records.pick_edits import PickEdits
+from napari_pickbias.records.pick_tables import PickTable, open_picks
 
 SOURCES = ("pickbias_curates", "picks_of")
 
@@ -17,8 +20,8 @@ SOURCES = ("pickbias_curates", "picks_of")
 def write_picks(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:
     """Write the picks of a points layer that was read from a file: the rows that are left, with all their columns.
 
-    Rows whose ``keep`` feature says no are left out; points added or moved by hand have no row of their own in the
-    file, so they are refused rather than lost or written as what they are not.
+    Rows whose ``keep`` feature says no are left out. Points that were moved are written at their new places, and points
+    that were added become rows of their own, as :class:`napari_pickbias.records.pick_tables.PickSource` says.
 
     Parameters
     ----------
@@ -37,7 +40,8 @@ def write_picks(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str
     Raises
     ------
     InputError
-        When the layer is of no file, points were added or moved, nothing is left, or the file cannot be written.
+        When the layer is of no file, points of extracted particles were added or moved, nothing is left, or the file
+        cannot be written.
     """
     metadata, features = attributes.get("metadata", {}), attributes.get("features")
     name = attributes.get("name", "points")
@@ -48,16 +52,28 @@ def write_picks(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str
         )
     source = open_picks(source_path)
     table = source.read()
-    rows = np.asarray(features["row"], np.int64)
-    if len(np.unique(rows)) != len(rows):
-        raise InputError(f"layer “{name}”: holds points added by hand, which have no row in {source_path}; delete them")
-    if table.coordinates_px is None or not np.allclose(
-        np.asarray(data)[:, 1:], table.coordinates_px[rows][:, ::-1], atol=0.01
-    ):
-        raise InputError(f"layer “{name}”: points were moved, so their rows in {source_path} no longer hold; undo that")
-    keep = np.zeros(len(table), np.bool_)
-    keep[rows[np.asarray(features["keep"], np.bool_)] if "keep" in features else rows] = True
     target = Path(path)
     if target.suffix.lower() != source.suffix:
         raise InputError(f"{target}: the picks come from a {source.suffix} file; give the same suffix")
-    return [str(file) for file in source.write_subset(keep, target)]
+    kept, edits = _changes(np.asarray(data, np.float64), features, table)
+    return [str(file) for file in source.write_subset(kept, target, edits=edits)]
+
+
+def _changes(
+    data: NDArray[np.float64], features: pd.DataFrame, table: PickTable
+) -> tuple[NDArray[np.bool_], PickEdits]:
+    """Return which rows of the file are kept, and what was moved and added."""
+    rows = pd.to_numeric(features["row"]).fillna(-1).to_numpy(np.int64)
+    keep = features["keep"].to_numpy(np.bool_) if "keep" in features else np.ones(len(rows), np.bool_)
+    # napari gives an added point the features of another, behind that one.
+    of_file = (rows >= 0) & (rows < len(table)) & ~pd.Series(rows).duplicated().to_numpy()
+    kept = np.zeros(len(table), np.bool_)
+    kept[rows[of_file & keep]] = True
+    if table.coordinates_px is None:
+        return kept, PickEdits()
+    xy = data[:, :0:-1].round(3)
+    moved = of_file.copy()
+    moved[of_file] = ~np.isclose(xy[of_file], table.coordinates_px[rows[of_file]], atol=0.01, rtol=0).all(axis=1)
+    added = ~of_file & keep
+    micrograph = np.clip(np.rint(data[added, 0]), 0, max(0, len(table.micrograph_names) - 1)).astype(np.int64)
+    return kept, PickEdits(rows[moved], xy[moved], micrograph, xy[added])

@@ -60,9 +60,9 @@ def is_shared(codes: NDArray[np.int64], micrograph: NDArray[np.int64]) -> bool:
         return False
     if (codes == codes[0]).all():
         return True
-    pairs = np.unique(np.stack([micrograph, codes], axis=1), axis=0)
+    pairs = micrograph * (int(codes.max()) + 1) + codes
     groups = len(np.unique(micrograph))
-    return len(pairs) == groups < len(codes)
+    return len(np.unique(pairs)) == groups < len(codes)
 
 
 def donor_row(codes: NDArray[np.int64], micrograph: NDArray[np.int64], where: int) -> int:
