@@ -122,6 +122,7 @@ def test_a_finished_run_is_left_alone(finished: Path) -> None:
             "made/micrographs/simulated_0001.mrc: is 320 × 320 px, 3200 Å at 10 Å a pixel; the search needs four",
         ),
         (["--micrographs", "made/micrographs", "--map", "map.mrc", "--threshold", "-1"], "--threshold -1.0: "),
+        (["--micrographs", "made/micrographs", "--map", "map.mrc", "--rotation-basis", "2"], "--rotation-basis 2.0: "),
         (["--rethreshold", "made"], "made/candidates.npz: no such file; give the folder of an earlier pickbias pick"),
         (["--rethreshold", "made", "--map", "map.mrc"], "--rethreshold: takes everything from the earlier run; "),
         (["--micrographs", "empty.star", "--map", "map.mrc"], "empty.star: lists no micrographs; give a micrographs"),
@@ -163,3 +164,18 @@ def test_class_averages_are_looked_for(finished: Path) -> None:
     assert set(picks["rlnClassNumber"]) <= {1, 2, 3}
     assert "rlnAngleRot" not in picks.columns
     del finished
+
+
+def test_a_rotation_basis_states_its_error(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--micrographs", "made/micrographs/simulated_0001.mrc", "--templates", "classes.mrcs", "--threshold", "4"]
+    words += ["--surrogates", "4", "--lowpass", "40", "--threads", "1", "--contrast", "black", "--angular-step", "6"]
+    assert pick(*words, "--out", "shared", "--rotation-basis", "0.02") == 0
+    said = capsys.readouterr().out
+    results = json.loads(Path("shared/summary.json").read_text())["results"]
+    error = results["score_error"]
+    assert 0 < 2 * error["standard_deviation_on_noise"] < error["largest"] < 1
+    assert results["picks"] >= 6
+    assert f"rotation basis: scores are within {error['largest']:.2g} of those without it, on noise with a" in said
+    assert "--rotation-basis 0.02: scores differ from those without it by " in Path("shared/pickbias.log").read_text()
+    assert "of a rotation basis of 0.02; standard deviation on noise" in Path("shared/report.html").read_text()
+    assert json.loads((finished / "summary.json").read_text())["results"]["score_error"] is None

@@ -17,7 +17,7 @@ from napari_pickbias.errors import InputError
 from napari_pickbias.imaging.ctf import ctf
 from napari_pickbias.imaging.phantoms import blob_projections, blob_volume, phantom
 from napari_pickbias.imaging.rotations import matrices_from_euler
-from napari_pickbias.jobs.pick import PickResult, decide, pick_job
+from napari_pickbias.jobs.pick import PickResult, basis_line, decide, pick_job
 from napari_pickbias.jobs.pick_candidates import candidate_arrays, candidates_of_arrays
 from napari_pickbias.jobs.pick_match import make_plan
 from napari_pickbias.jobs.pick_parameters import PickParameters
@@ -333,6 +333,15 @@ def test_no_pick_explains_itself(matched: tuple[PickResult, Memory]) -> None:
         decide(inverted, PickParameters(threshold=30))
         .warnings[-1]
         .endswith("; white particles match the templates better than black ones: try --contrast white")
+    )
+
+
+def test_a_rotation_basis_that_saves_nothing_says_so(matched: tuple[PickResult, Memory]) -> None:
+    """The search was made without one; so it is with one where no view gains by it."""
+    candidates = matched[0].candidates
+    assert basis_line(candidates, PickParameters()) is None
+    assert basis_line(candidates, PickParameters(rotation_basis=0.01)) == (
+        "--rotation-basis saves nothing with these templates: each was matched by itself"
     )
 
 

@@ -38,6 +38,25 @@ def test_fold_keeps_the_largest_and_the_first_of_equals() -> None:
     assert (which[outside] == -1).all()
 
 
+def test_split_and_fold_of_a_group() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(5, 2 * 9)).astype(np.float32)
+    first, second = np.zeros((2, 30), np.float32)
+    kernels.split_pair(values, first, second, (4, 7))
+    np.testing.assert_array_equal(first[:28].reshape(4, 7), values[:4, 0:14:2])
+    np.testing.assert_array_equal(second[:28].reshape(4, 7), values[:4, 1:14:2])
+    assert not first[28:].any()
+    for count in (1, 2, 5, 6):
+        scores = rng.integers(-2, 3, (count, 2 * 4)).astype(np.float32)
+        best, which = np.zeros((6, 8), np.float32), np.full((6, 8), -1, np.int16)
+        top, number = np.empty(20, np.float32), np.empty(20, np.int32)
+        kernels.fold_group(scores, 40, best, which, (3, 2), 4, top, number)
+        shown = scores.reshape(count, 2, 4)
+        np.testing.assert_array_equal(best[3:5, 2:6], np.maximum(shown.max(axis=0), 0))
+        np.testing.assert_array_equal(which[3:5, 2:6], np.where(shown.max(axis=0) > 0, 40 + shown.argmax(axis=0), -1))
+        assert np.count_nonzero(best) == np.count_nonzero(best[3:5, 2:6])
+
+
 def test_merge_lets_earlier_templates_win_ties() -> None:
     best, other = np.array([[[1.0, 2.0, 3.0]]], np.float32), np.array([[[2.0, 4.0]]], np.float32)
     which, others = np.array([[[0, 1, 2]]], np.int16), np.array([[[7, 8]]], np.int16)

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from napari_pickbias.cli.drive import drive
 from napari_pickbias.cli.options import build, model_options, run_options
+from napari_pickbias.cli.pick_tomograms import of_tomograms, pick_tomograms
 from napari_pickbias.errors import InputError
 from napari_pickbias.jobs.pick_parameters import PickParameters
 from napari_pickbias.runs.cores import allowed_cores
@@ -60,9 +61,7 @@ def command(
     Every pick has a score in standard deviations of the noise, a p-value and a q-value. Writes picks.star,
     per_micrograph/*_picks.star, coordinates.star, candidates.npz, summary.json, report.html and report.pdf into DIR.
     """
-    if tomograms is not None:
-        from napari_pickbias.cli.pick_tomograms import pick_tomograms
-
+    if tomograms is not None or of_tomograms(rethreshold):
         given = {name for name in context.params if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
         pick_tomograms(context.params, given)
         return
@@ -119,5 +118,10 @@ def closing_lines(results: dict[str, Any]) -> list[str]:
         false = results["expected_null_picks_per_micrograph"]["value"]
         lines.append(
             f"expected share of false picks: {results['fdr']:.1%} ({low:.1%} to {high:.1%}), {false:.1f} a micrograph"
+        )
+    if (error := results.get("score_error")) is not None:
+        lines.append(
+            f"rotation basis: scores are within {error['largest']:.2g} of those without it, on noise with a standard "
+            f"deviation of {error['standard_deviation_on_noise']:.2g}"
         )
     return lines

@@ -88,6 +88,19 @@ def pick_job(
     return result
 
 
+def basis_line(candidates: PickCandidates, parameters: PickParameters) -> str | None:
+    """Return what a shared basis for rotations does to the scores, one sentence; None where none was asked for."""
+    if not parameters.rotation_basis:
+        return None
+    bound, deviation = candidates.score_error
+    if not bound:
+        return "--rotation-basis saves nothing with these templates: each was matched by itself"
+    return (
+        f"--rotation-basis {parameters.rotation_basis:g}: scores differ from those without it by {bound:.2g} at most, "
+        f"on noise with a standard deviation of {deviation:.2g} (in standard deviations of the noise, as the scores)"
+    )
+
+
 def check(parameters: PickParameters) -> None:
     """Refuse parameters that contradict each other.
 

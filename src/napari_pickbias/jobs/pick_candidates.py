@@ -56,6 +56,12 @@ class PickCandidates:
         """The micrographs that could be used."""
         return [match for match in self.matches if match is not None]
 
+    @property
+    def score_error(self) -> tuple[float, float]:
+        """How far scores can be from those without a shared basis, and the difference's deviation on noise."""
+        errors = [match.score_error for match in self.used]
+        return max((bound for bound, _ in errors), default=0.0), max((sd for _, sd in errors), default=0.0)
+
 
 def match_arrays(match: MicrographMatch) -> Arrays:
     """Return a match as arrays that a file can hold; maps are left out."""

@@ -168,6 +168,7 @@ def make_plan(found: MicrographSet, templates: TemplateInput, parameters: PickPa
         noise=parameters.noise,
         surrogates=parameters.surrogates,
         whiten=parameters.whiten,
+        rotation_basis=parameters.rotation_basis,
     )
     side = min(shapes[0]) - 2 * border
     settings = replace(settings, pixel_size=pixel * side / coarse_side(side, pixel / working_pixel(settings)))

@@ -45,6 +45,13 @@ class PickParameters(BaseModel):
         "auto", description="Where false picks are learned from; the last three overstate them on crowded micrographs"
     )
     surrogates: int = Field(2, ge=1, le=100, description="Noise images for each micrograph")
+    rotation_basis: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Match a view's rotations through a basis that leaves out at most this of a template, such as "
+        "0.01: faster with fine angular steps; 0: each by itself",
+    )
     border: float = Field(0.0, ge=0, description="Width of the border to leave out in Å")
     score_maps: bool = Field(False, description="Write the score maps too")
     seed: int = Field(0, ge=0, description="Seed of every random choice")

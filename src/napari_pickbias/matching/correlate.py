@@ -76,7 +76,7 @@ def moments(image: Real, name: str, pool: Executor) -> tuple[float, float]:
 
 
 @dataclass
-class _Scratch(threading.local):
+class Scratch(threading.local):
     """A buffer for each thread."""
 
     tile: tuple[int, ...]
@@ -113,8 +113,8 @@ def correlate(
     progress : callable or None
         Called with the number of templates done and of all templates.
     """
-    count, starts, tile = len(bank.bank), bank.tiling.starts, bank.tiling.tile
-    scratch = _Scratch(tile)
+    count, starts, tile = bank.direct, bank.tiling.starts, bank.tiling.tile
+    scratch = Scratch(tile)
     # fewer tiles than threads: each tile's templates are shared out, into maps of their own
     shares = -(-workers // len(starts))
     for first, spectra in bank.blocks(pool):
@@ -129,21 +129,22 @@ def correlate(
             task: tuple[int, slice], first: int = first, spectra: list[NDArray[np.complex64]] = spectra
         ) -> Maps | None:
             number, part = task
-            spectrum = _tile_spectrum(sheet, tile, starts[number])
-            corner, shape = _place(sheet, bank, starts[number])
+            spectrum = tile_spectrum(sheet, tile, starts[number])
+            corner, shape = place_of(sheet, bank, starts[number])
             own = None if part.start == 0 else (np.full(shape, OUTSIDE), np.full(shape, -1, maps[1].dtype))
             into, corner = (maps, corner) if own is None else (own, (0,) * len(shape))
             pairs = range(first + part.start, first + part.start + len(spectra[part]))
-            _fold_block(spectrum, spectra[part], pairs, sheet.scale, into, corner, shape, inverse, scratch.product)
+            numbers = [(bank.number(2 * pair), bank.number(2 * pair + 1)) for pair in pairs]
+            _fold_block(spectrum, spectra[part], numbers, sheet.scale, into, corner, shape, inverse, scratch.product)
             return own
 
         for (number, _), own in zip(tasks, pool.map(work, tasks), strict=True):
             if own is not None:
-                corner, _ = _place(sheet, bank, starts[number])
+                corner, _ = place_of(sheet, bank, starts[number])
                 best, which = maps
-                merge(as_stack(best), as_stack(which), as_stack(own[0]), as_stack(own[1]), _in_stack(corner, 0))
+                merge(as_stack(best), as_stack(which), as_stack(own[0]), as_stack(own[1]), in_stack(corner, 0))
         if progress is not None:
-            progress(min(2 * (first + len(spectra)), count), count)
+            progress(min(2 * (first + len(spectra)), count), len(bank.bank))
 
 
 def normalise_locally(
@@ -152,20 +153,20 @@ def normalise_locally(
     """Divide the scores by the standard deviation of ``sheet.reference`` under the mask around every pixel."""
 
     def work(start: tuple[int, ...]) -> None:
-        corner, shape = _place(sheet, bank, start)
+        corner, shape = place_of(sheet, bank, start)
         patch = sheet.patch(sheet.reference, start, bank.tiling.tile)
-        divide(as_stack(best), as_stack(tile_deviation(patch, bank.mask, shape, inverse)), _in_stack(corner, 0))
+        divide(as_stack(best), as_stack(tile_deviation(patch, bank.mask, shape, inverse)), in_stack(corner, 0))
 
     list(pool.map(work, bank.tiling.starts))
 
 
-def _in_stack(values: tuple[int, ...], first: int) -> tuple[int, int, int]:
+def in_stack(values: tuple[int, ...], first: int) -> tuple[int, int, int]:
     """Return a position (``first`` 0) or shape (1) of an image as that of a stack of one plane."""
     z, y, x = (first, *values) if len(values) == 2 else values
     return z, y, x
 
 
-def _place(sheet: Sheet, bank: PreparedBank, start: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def place_of(sheet: Sheet, bank: PreparedBank, start: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return where a tile's scores begin in the map, and how many there are along each axis."""
     box = bank.bank.box_px
     corner = tuple(a + b for a, b in zip(start, sheet.corner, strict=True))
@@ -173,16 +174,26 @@ def _place(sheet: Sheet, bank: PreparedBank, start: tuple[int, ...]) -> tuple[tu
     return corner, tuple(min(step, side - box + 1 - begin) for step, side, begin in sides)
 
 
-def _tile_spectrum(sheet: Sheet, tile: tuple[int, ...], start: tuple[int, ...]) -> NDArray[np.complex64]:
+def tile_spectrum(sheet: Sheet, tile: tuple[int, ...], start: tuple[int, ...]) -> NDArray[np.complex64]:
+    """Return the spectrum of a tile, scaled so that the inverse transform needs no factor."""
     spectrum: NDArray[np.complex64] = scipy.fft.fftn(sheet.patch(sheet.image, start, tile), s=tile, workers=1)
     spectrum *= np.float32(1 / math.prod(tile))
     return spectrum
 
 
+def own_rows(
+    values: NDArray[np.complex64], product: NDArray[np.complex64], wide: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return an inverse transform as whole rows of memory: a strided array would keep loops from being vectorised."""
+    if np.may_share_memory(values, product):
+        return wide
+    return as_stack(np.ascontiguousarray(values).view(np.float32))
+
+
 def _fold_block(
     tile: NDArray[np.complex64],
     spectra: list[NDArray[np.complex64]],
-    pairs: range,
+    pairs: list[tuple[int, int]],
     scale: NDArray[np.float32],
     maps: Maps,
     corner: tuple[int, ...],
@@ -195,12 +206,9 @@ def _fold_block(
     number_type = which.dtype.type
     product, wide = scratch[0], as_stack(scratch[1])
     factor = as_stack(tile.view(np.float32))
-    for pair, spectrum in zip(pairs, spectra, strict=True):
-        first, second = 2 * pair, min(2 * pair + 1, len(scale) - 1)
+    for (first, second), spectrum in zip(pairs, spectra, strict=True):
         multiply(factor, as_stack(spectrum.view(np.float32)), wide)
-        values = inverse(product, shape)
-        # a strided array would keep the next loop from being vectorised, so take the scratch's own rows
-        rows = wide if np.may_share_memory(values, product) else as_stack(np.ascontiguousarray(values).view(np.float32))
+        rows = own_rows(inverse(product, shape), product, wide)
         numbers = (number_type(first), number_type(second))
         scales = (scale[first], scale[second])
-        fold_pair(rows, numbers, scales, best, which, _in_stack(corner, 0), _in_stack(shape, 1))
+        fold_pair(rows, numbers, scales, best, which, in_stack(corner, 0), in_stack(shape, 1))

@@ -53,6 +53,61 @@ def fold_pair(
 
 
 @numba.njit(cache=True, nogil=True)
+def split_pair(
+    values: NDArray[np.float32], first: NDArray[np.float32], second: NDArray[np.float32], shape: tuple[int, int]
+) -> None:
+    """Copy two correlations that lie side by side apart, row after row; rows of ``values`` may be longer."""
+    height, width = shape
+    for i in range(height):
+        row, a, b = values[i], first[i * width : (i + 1) * width], second[i * width : (i + 1) * width]
+        for j in range(width):
+            a[j] = row[2 * j]
+            b[j] = row[2 * j + 1]
+
+
+@numba.njit(cache=True, nogil=True)
+def fold_group(
+    scores: NDArray[np.float32],
+    first: int,
+    best: NDArray[np.float32],
+    which: NDArray[np.integer],
+    corner: tuple[int, int],
+    width: int,
+    top: NDArray[np.float32],
+    number: NDArray[np.int32],
+) -> None:
+    """Keep the largest of the scores ``(n, rows * width)`` of templates ``first`` on in the maps from ``corner`` on.
+
+    ``top`` and ``number`` are scratch as long as a template's scores: as wide as each other, they keep the loop over
+    templates vectorised, which the maps' narrower numbers would not.
+    """
+    count, length = scores.shape
+    top, number = top[:length], number[:length]
+    for j in range(length):
+        top[j] = scores[0, j]
+        number[j] = np.int32(first)
+    # two at a time, so that the scratch is read and written half as often; the last may come twice
+    for t in range(1, count, 2):
+        s = min(t + 1, count - 1)
+        a, b = scores[t], scores[s]
+        m, n = np.int32(first + t), np.int32(first + s)
+        for j in range(length):
+            larger = a[j] if a[j] >= b[j] else b[j]
+            winner = m if a[j] >= b[j] else n
+            better = larger > top[j]
+            number[j] = winner if better else number[j]
+            top[j] = larger if better else top[j]
+    y, x = corner
+    for i in range(length // width):
+        own, named = top[i * width : (i + 1) * width], number[i * width : (i + 1) * width]
+        best_row, which_row = best[y + i][x : x + width], which[y + i][x : x + width]
+        for j in range(width):
+            better = own[j] > best_row[j]
+            which_row[j] = named[j] if better else which_row[j]
+            best_row[j] = own[j] if better else best_row[j]
+
+
+@numba.njit(cache=True, nogil=True)
 def merge(
     best: NDArray[np.float32],
     which: NDArray[np.integer],

@@ -12,6 +12,7 @@ from napari_pickbias.errors import InputError
 from napari_pickbias.imaging.noise import phase_surrogate
 from napari_pickbias.matching.band import band_limited
 from napari_pickbias.matching.bank import TemplateBank
+from napari_pickbias.matching.basis import largest_norm, score_bound, score_deviation
 from napari_pickbias.matching.contrast import Contrast, compare_tails
 from napari_pickbias.matching.noise_model import (
     LEAST_FREE,
@@ -64,6 +65,8 @@ class MatchSettings:
         Lowest score of kept peaks.
     whiten : bool
         Divide micrograph and templates by the noise's amplitude.
+    rotation_basis : float
+        Largest norm of what a basis shared by a view's rotations may leave out of a template; 0 for no such basis.
     """
 
     pixel_size: float
@@ -75,6 +78,7 @@ class MatchSettings:
     rule: Literal["local_maximum", "greedy", "paper"] = "local_maximum"
     floor: float = 0.0
     whiten: bool = False
+    rotation_basis: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("pixel_size", "diameter", "min_distance"):
@@ -114,6 +118,9 @@ class MicrographMatch:
         How the peaks compare with those of the inverted micrograph; None where that was not kept.
     warnings : tuple of str
         One line each.
+    score_error : (float, float)
+        How far a score can be from that without a shared basis, and the standard deviation of the difference on noise,
+        at most; 0 without such a basis.
     scores, best : ndarray or None
         Score map and winning template on the matched pixels, where asked for.
     """
@@ -128,6 +135,7 @@ class MicrographMatch:
     min_distance_px: float
     tails: Contrast | None = None
     warnings: tuple[str, ...] = ()
+    score_error: tuple[float, float] = (0.0, 0.0)
     scores: NDArray[np.float32] | None = None
     best: NDArray[np.int32] | None = None
 
@@ -167,7 +175,13 @@ def match_micrograph(
     pixel = settings.pixel_size * max(small.ratio)
     diameter, distance = settings.diameter / pixel, settings.min_distance / pixel
     prepared = prepare(small.micrograph, diameter, small.bank.box_px)
-    spectra = prepare_bank(small.bank, prepared.image.shape, threads=threads, memory_mb=SPECTRA_MB)
+    spectra = prepare_bank(
+        small.bank,
+        prepared.image.shape,
+        threads=threads,
+        memory_mb=SPECTRA_MB,
+        rotation_basis=settings.rotation_basis,
+    )
     model = estimate_noise(
         prepared,
         small.bank,
@@ -181,10 +195,14 @@ def match_micrograph(
     )
     # whitening the micrograph twice is whitening both it and the templates
     weak = np.maximum(model.power, WHITENED_RANGE * model.power.max()) if settings.whiten else None
-    sd = template_sd(small.bank, model.power) if weak is None else small.bank.noise_sd(model.power / weak**2)
+    power = model.power if weak is None else model.power / weak**2
+    sd = template_sd(small.bank, model.power) if weak is None else small.bank.noise_sd(power)
+    norms = [0.0]
 
     def match(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         seen = image if weak is None else whitened(image, weak, threads=threads or 1).twice
+        if spectra.basis is not None:
+            norms.append(largest_norm(seen, small.bank.mask))
         return score_map(seen, spectra, threads, noise_sd=sd, normalise="none")
 
     def peaks_of(scores: NDArray[np.float32], best: NDArray[np.int32]) -> NDArray[np.void]:
@@ -204,6 +222,10 @@ def match_micrograph(
         trusted = trusted_score(peaks, null_peaks)
     tails = compare_tails(peaks["score"], peaks_of(*match(-prepared.image))["score"])
     warnings = match_warnings(prepared, model, spread, tails)
+    error = (0.0, 0.0)
+    if spectra.basis is not None:
+        bound = score_bound(spectra.basis, small.bank.mask, sd, max(norms))
+        error = (bound, score_deviation(spectra.basis, small.bank, power, sd))
     for table in (peaks, *null_peaks):
         table["y"] *= small.ratio[0]
         table["x"] *= small.ratio[1]
@@ -218,6 +240,7 @@ def match_micrograph(
         settings.min_distance / settings.pixel_size,
         tails,
         warnings,
+        error,
         scores if keep_maps else None,
         best if keep_maps else None,
     )

@@ -6,12 +6,14 @@ import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pickbias.matching.bank import TemplateBank
+from napari_pickbias.matching.basis import RotationBasis, RotationGroup, shared_basis
 from napari_pickbias.matching.deviation import MaskSpectrum, mask_spectrum
 from napari_pickbias.matching.engine import pair_spectrum
 from napari_pickbias.matching.tiles import Tiling, plan_tiles
@@ -55,6 +57,8 @@ class PreparedBank:
     mask : MaskSpectrum
     spectra : tuple of ndarray
         Of the first pairs of templates, as many as memory was allowed for; others are made when they are needed.
+    basis : RotationBasis or None
+        Where rotations of a view share a basis, only the templates that are left are matched in pairs.
     """
 
     bank: Templates
@@ -63,6 +67,17 @@ class PreparedBank:
     tiling: Tiling
     mask: MaskSpectrum
     spectra: tuple[NDArray[np.complex64], ...]
+    basis: RotationBasis | None = None
+
+    @property
+    def direct(self) -> int:
+        """Number of templates that are matched one by one."""
+        return len(self.bank) if self.basis is None else len(self.basis.direct)
+
+    def number(self, place: int) -> int:
+        """Return the number of a template that is matched directly: the last where there are no more."""
+        place = min(place, self.direct - 1)
+        return place if self.basis is None else int(self.basis.direct[place])
 
     @property
     def block(self) -> int:
@@ -71,16 +86,36 @@ class PreparedBank:
 
     def blocks(self, pool: Executor) -> Iterator[tuple[int, list[NDArray[np.complex64]]]]:
         """Yield the number of the first pair and the spectra of every block of pairs."""
-        pairs = (len(self.bank) + 1) // 2
+        pairs = (self.direct + 1) // 2
         for first in range(0, pairs, self.block):
             last = min(first + self.block, pairs)
             known = list(self.spectra[first:last])
             yield first, known + list(pool.map(self.pair, range(first + len(known), last)))
 
     def pair(self, number: int) -> NDArray[np.complex64]:
-        """Return the spectrum of templates ``2 number`` and ``2 number + 1``; the last of an odd bank stands twice."""
-        other = min(2 * number + 1, len(self.bank) - 1)
-        return pair_spectrum(self.bank.template(2 * number), self.bank.template(other), self.tiling.tile)
+        """Return the spectrum of two direct templates, ``2 number`` and the next; the last of an odd bank twice."""
+        first, second = (self.bank.template(self.number(2 * number + more)) for more in (0, 1))
+        return pair_spectrum(first, second, self.tiling.tile)
+
+    def group_blocks(self, pool: Executor) -> Iterator[list[tuple[RotationGroup, list[NDArray[np.complex64]]]]]:
+        """Yield the groups whose components are in work at once, with the spectra of pairs of components."""
+        groups = () if self.basis is None else self.basis.groups
+        first = 0
+        while first < len(groups):
+            last, pairs = first, 0
+            while last < len(groups) and (last == first or pairs + (groups[last].rank + 1) // 2 <= self.block):
+                pairs += (groups[last].rank + 1) // 2
+                last += 1
+            part = groups[first:last]
+            tasks = [(group, k) for group in part for k in range(0, group.rank, 2)]
+            spectra = iter(list(pool.map(self._component_pair, tasks)))
+            yield [(group, [next(spectra) for _ in range(0, group.rank, 2)]) for group in part]
+            first = last
+
+    def _component_pair(self, task: tuple[RotationGroup, int]) -> NDArray[np.complex64]:
+        group, k = task
+        second = group.components[k + 1] if k + 1 < group.rank else np.zeros_like(group.components[k])
+        return pair_spectrum(group.components[k], second, self.tiling.tile)
 
 
 def prepare_bank(
@@ -90,6 +125,7 @@ def prepare_bank(
     border: Literal["exclude", "wrap"] = "exclude",
     threads: int | None = None,
     memory_mb: float = 1024,
+    rotation_basis: float = 0.0,
 ) -> PreparedBank:
     """Make the spectra of a bank once for all micrographs of one shape.
 
@@ -106,23 +142,33 @@ def prepare_bank(
     threads : int, optional
         Default: all cores this process may use.
     memory_mb : float
-        Spectra beyond this are made anew for every micrograph.
+        Spectra beyond this are made anew for every micrograph; so are those of shared bases.
+    rotation_basis : float
+        Largest norm of what a basis shared by a view's rotations may leave out of a template; 0 for no such basis. See
+        :mod:`napari_pickbias.matching.basis`.
 
     Raises
     ------
+    InputError
+        When the error is out of range.
     ValueError
-        When the templates are larger than the micrographs.
+        When the templates are larger than the micrographs, or a basis is asked for in three dimensions.
     """
     box = bank.box_px
     padded = tuple(side + box - 1 for side in shape) if border == "wrap" else shape
     tiling = plan_tiles(padded, box)
-    bare = PreparedBank(bank, shape, border, tiling, mask_spectrum(bank.mask, tiling.tile), ())
-    count = min(int(memory_mb * 2**20) // (8 * math.prod(tiling.tile)), (len(bank) + 1) // 2)
+    basis = None
+    if rotation_basis:
+        if not isinstance(bank, TemplateBank):
+            raise ValueError("`rotation_basis` is of templates in two dimensions")
+        basis = shared_basis(bank, rotation_basis)
+    bare = PreparedBank(bank, shape, border, tiling, mask_spectrum(bank.mask, tiling.tile), (), basis)
+    count = min(int(memory_mb * 2**20) // (8 * math.prod(tiling.tile)), (bare.direct + 1) // 2)
     if count == 0:
         return bare
     with ThreadPoolExecutor(threads or allowed_cores()) as pool:
         spectra = tuple(pool.map(bare.pair, range(count)))
-    return PreparedBank(bank, shape, border, tiling, bare.mask, spectra)
+    return replace(bare, spectra=spectra)
 
 
 def allowed_cores() -> int:

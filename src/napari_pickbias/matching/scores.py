@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_pickbias.errors import InputError
 from napari_pickbias.matching.bank import TemplateBank
 from napari_pickbias.matching.correlate import OUTSIDE, Real, Sheet, correlate, moments, normalise_locally
+from napari_pickbias.matching.correlate_groups import correlate_groups
 from napari_pickbias.matching.engine import EngineName, choose_inverse
 from napari_pickbias.matching.prepared import PreparedBank, allowed_cores, prepare_bank
 from napari_pickbias.matching.whitening import checked_power, whitened
@@ -27,6 +28,7 @@ def score_map(
     normalise: Literal["local", "global", "none"] = "local",
     border: Literal["exclude", "wrap"] = "exclude",
     engine: EngineName = "auto",
+    rotation_basis: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Return the largest score over all templates at every pixel, and the template that gave it.
@@ -63,6 +65,10 @@ def score_map(
         Pixels whose box leaves the micrograph get ``-inf``; or the micrograph is periodic (Algorithm 2 of the paper).
     engine : {"auto", "scipy", "ducc0"}
         Who transforms: see :mod:`napari_pickbias.matching.engine`.
+    rotation_basis : float
+        Largest norm of what a basis shared by a view's rotations may leave out of a template, 0 for no such basis; how
+        far scores can be off follows from :func:`napari_pickbias.matching.basis.score_bound`. A prepared bank brings
+        its own.
     progress : callable, optional
         Called with the number of templates done and of all templates.
 
@@ -93,7 +99,9 @@ def score_map(
             "check the pixel sizes"
         )
     if not isinstance(bank, PreparedBank):
-        bank = prepare_bank(bank, shape, border=border, threads=workers, memory_mb=0)
+        bank = prepare_bank(bank, shape, border=border, threads=workers, memory_mb=0, rotation_basis=rotation_basis)
+    elif rotation_basis:
+        raise ValueError("`rotation_basis` is given to `prepare_bank` where the bank is a prepared one")
     elif (bank.shape, bank.border) != (shape, border):
         raise ValueError(f"`bank` was prepared for {bank.shape} and border {bank.border!r}, not {shape} and {border!r}")
     with ThreadPoolExecutor(workers) as pool:
@@ -102,6 +110,7 @@ def score_map(
         # half the traffic where the numbers fit
         which = np.full(shape, -1, np.int16 if len(templates) <= np.iinfo(np.int16).max else np.int32)
         correlate(sheet, bank, (best, which), inverse, pool, workers, progress)
+        correlate_groups(sheet, bank, (best, which), inverse, pool, workers, progress)
         if normalise == "local":
             normalise_locally(sheet, bank, best, inverse, pool)
     return best, which.astype(np.int32)

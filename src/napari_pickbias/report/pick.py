@@ -124,6 +124,12 @@ def _facts(result: PickResult) -> tuple[Fact, ...]:
     found.append(
         Fact("Searched at", f"{facts['working_pixel_size']:.3g} Å a pixel", f"CTF of the templates: {facts['ctf']}")
     )
+    bound, deviation = candidates.score_error
+    if bound:
+        about = (
+            f"of a rotation basis of {result.parameters.rotation_basis:g}; standard deviation on noise {deviation:.2g}"
+        )
+        found.append(Fact("Scores are within", f"{bound:.2g}", about))
     return tuple(found)
 
 

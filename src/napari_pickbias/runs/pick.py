@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from napari_pickbias.errors import InputError
-from napari_pickbias.jobs.pick import PickResult, check, decide
+from napari_pickbias.jobs.pick import PickResult, basis_line, check, decide
 from napari_pickbias.jobs.pick_candidates import PickCandidates, candidate_arrays, candidates_of_arrays
 from napari_pickbias.jobs.pick_match import match_all
 from napari_pickbias.jobs.pick_parameters import PickParameters
@@ -144,6 +144,8 @@ def run_pick(
             )
             candidates = yield from _logged(job, log)
             seconds = {"match": time.perf_counter() - start}
+            if line := basis_line(candidates, parameters):
+                log.info(line)
             maps = [directory.path / "score_maps" / f"{stem}_scores.mrc" for stem in stems]
             files |= {f"scores of {path.name}": path for path in maps if parameters.score_maps and path.exists()}
             files["candidates"] = directory.path / CANDIDATES
@@ -316,6 +318,7 @@ def _results(result: PickResult, seconds: float) -> dict[str, Any]:
     candidates, facts = result.candidates, result.candidates.facts
     used = len(candidates.used)
     value, low, high = result.expected_false
+    bound, deviation = candidates.score_error
     q = [float(columns["q_value"].max()) for columns in result.picks.values() if len(columns["q_value"])]
     return {
         "micrographs": len(candidates.names),
@@ -337,6 +340,7 @@ def _results(result: PickResult, seconds: float) -> dict[str, Any]:
         "working_pixel_size": facts["working_pixel_size"],
         "templates": facts["templates"],
         "ctf": facts["ctf"],
+        "score_error": {"largest": bound, "standard_deviation_on_noise": deviation} if bound else None,
         "trusted_share": result.calibration.trusted_share,
         "picks_per_micrograph": {name: len(columns["score"]) for name, columns in result.picks.items()},
         "warnings": list(result.warnings),
