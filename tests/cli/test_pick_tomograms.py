@@ -15,10 +15,13 @@ import starfile
 from scipy.ndimage import gaussian_filter
 
 from napari_pickbias.cli.main import main
+from napari_pickbias.errors import InputError
 from napari_pickbias.imaging.phantoms import blob_volume, phantom
 from napari_pickbias.imaging.rotations import angular_distance_deg, matrices_from_euler, random_rotations
 from napari_pickbias.jobs import pick_tomograms
+from napari_pickbias.matching import find_peaks
 from napari_pickbias.records import write_mrc
+from napari_pickbias.runs.pick_tomograms_files import open_score_maps
 
 SHAPE, VOXEL = (48, 96, 90), 10.0
 PLACES = np.array(
@@ -144,6 +147,61 @@ def test_an_interrupted_run_goes_on_with_the_same_result(finished: Path, monkeyp
     assert len(opened) == before + 1
 
 
+def test_another_threshold_without_searching_again(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def search(*_: object) -> None:
+        raise AssertionError("searched again")
+
+    monkeypatch.setattr(pick_tomograms, "_coarse", search)
+    assert pick("--rethreshold", "out", "--fdr", "0.05", "--out", "same", "--quiet") == 0
+    assert Path("same/particles.star").read_text() == (finished / "particles.star").read_text()
+    was, now = (json.loads((folder / "summary.json").read_text()) for folder in (finished, Path("same")))
+    for name in was["results"]:
+        if name != "seconds_per_tomogram":
+            assert now["results"][name] == was["results"][name], name
+    assert now["parameters"]["angular_step"] == 45
+    strict = float(starfile.read("same/particles.star")["rlnAutopickFigureOfMerit"].median())
+    assert pick("--rethreshold", "same", "--threshold", str(strict), "--out", "strict", "--quiet") == 0
+    assert len(starfile.read("strict/particles.star")) < len(starfile.read("same/particles.star"))
+    capsys.readouterr()
+    assert pick("--rethreshold", "out", "--map", "map.mrc", "--out", "fault") == 2
+    assert pick("--rethreshold", "out", "--lowpass", "30", "--out", "fault") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines == [
+        f"pickbias: {option}: is that of the earlier run; leave it out with --rethreshold"
+        for option in ("--map", "--lowpass")
+    ]
+    Path("damaged").mkdir()
+    Path("damaged/candidates.npz").write_bytes(Path("out/candidates.npz").read_bytes()[:-3000])
+    assert pick("--rethreshold", "damaged", "--out", "fault") == 2
+    assert "damaged/candidates.npz: cannot be read" in capsys.readouterr().err
+
+
+def test_score_maps_are_written_and_read(finished: Path) -> None:
+    words = ["--tomograms", "tomograms/full.mrc", *OPTIONS, "--score-maps", "--out", "mapped", "--quiet"]
+    assert pick(*words) == 0
+    maps = open_score_maps("mapped", "full")
+    assert maps.scores.shape == maps.orientations.shape
+    assert maps.voxel_size_angstrom == pytest.approx(VOXEL)
+    with np.load("mapped/candidates.npz") as saved:
+        peaks, orientations = saved["peaks_000000"], saved["euler_deg"]
+    again = find_peaks(np.asarray(maps.scores, np.float32), np.asarray(maps.orientations), 3.0, 6.28)
+    steps = np.array(SHAPE) / np.array(maps.scores.shape)
+    assert len(again) > len(PLACES)
+    for peak in again[: len(PLACES)]:
+        z, y, x = (np.rint(peak[axis] * step) for axis, step in zip("zyx", steps, strict=True))
+        near = np.abs(peaks["z"] - z) + np.abs(peaks["y"] - y) + np.abs(peaks["x"] - x)
+        assert near.min() < 4
+        assert peaks["score"][near.argmin()] == pytest.approx(peak["score"])
+        assert peaks["template"][near.argmin()] == peak["template"]
+    assert maps.orientations.min() == -1
+    assert maps.orientations.max() < len(orientations)
+    with pytest.raises(InputError) as fault:
+        open_score_maps("out", "full")
+    assert str(fault.value) == f"{Path('out/score_maps/full_scores.mrc')}: no such file; pick with --score-maps"
+
+
 def test_half_the_voxel_size_gives_the_same_places(project: Path) -> None:
     """The search runs on coarser voxels; places come back in those of the file."""
     fine = np.repeat(np.repeat(np.repeat(tomogram(1, 40)[:, :, :60], 2, 0), 2, 1), 2, 2)
@@ -166,8 +224,11 @@ def test_nothing_to_find(capsys: pytest.CaptureFixture[str]) -> None:
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "--fdr 0.05: no score keeps it" in line
     assert line.endswith(
-        "check --pixel-size, --contrast, --tilt-range and --diameter, and whether this map is in these tomograms"
+        "check --pixel-size, --contrast, --tilt-range and --diameter, and whether this map is in these tomograms; "
+        "without searching again: pickbias pick --rethreshold none"
     )
+    assert pick("--rethreshold", "none", "--threshold", "3", "--out", "loose", "--quiet") == 0
+    assert len(starfile.read("loose/particles.star")) > 0
 
 
 def test_a_tomogram_at_fault_is_left_out(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pickbias.errors import InputError
+from napari_pickbias.records.atomic import write_text
 from napari_pickbias.records.tomograms import TomogramList
+from pickbias_relion.project import project_path
 from pickbias_relion.project_paths import resolve_all, tried
 from pickbias_relion.star import open_star
 from pickbias_relion.star_columns import read_columns
 from pickbias_relion.star_index import text_of
-from pickbias_relion.star_write import loop_text, write_tables
+from pickbias_relion.star_write import VERSION, loop_text, write_tables
 
 FILES = ("rlnTomoReconstructedTomogramDenoised", "rlnTomoReconstructedTomogram", "rlnTomoReconstructedTomogramHalf1")
 """Labels of the files of tomograms; the plain one is taken where it is there, then half 1."""
@@ -60,9 +62,14 @@ def open_tomogram_list(path: str | Path) -> TomogramList:
 
 
 def write_tomogram_picks(
-    out: Path, tables: Mapping[str, Columns], centres_px: Mapping[str, tuple[float, float, float]], voxel_size: float
+    out: Path,
+    tables: Mapping[str, Columns],
+    centres_px: Mapping[str, tuple[float, float, float]],
+    voxel_size: float,
+    *,
+    tomograms_star: Path | None = None,
 ) -> dict[str, Path]:
-    """Write ``particles.star`` for RELION 5, and ``per_tomogram/*_picks.star``.
+    """Write ``particles.star`` and ``optimisation_set.star`` for RELION 5, and ``per_tomogram/*_picks.star``.
 
     Parameters
     ----------
@@ -75,11 +82,13 @@ def write_tomogram_picks(
         Half of its sides, what RELION 5 counts coordinates from.
     voxel_size : float
         Å.
+    tomograms_star : Path, optional
+        RELION's list of the tomograms; without it there is no optimisation set.
 
     Returns
     -------
     dict
-        ``particles`` (where there are any), and one entry for each tomogram with picks.
+        ``particles`` and ``optimisation_set`` (where there are any), and one entry for each tomogram with picks.
 
     Raises
     ------
@@ -113,7 +122,24 @@ def write_tomogram_picks(
         joined = {label: np.concatenate([part[label] for part in parts]) for label in parts[0]}
         files["particles"] = out / "particles.star"
         write_tables(files["particles"], [loop_text("particles", joined)])
+        if tomograms_star is not None:
+            files["optimisation_set"] = out / "optimisation_set.star"
+            write_text(files["optimisation_set"], optimisation_set(files["particles"], tomograms_star))
     return files
+
+
+def optimisation_set(particles: Path, tomograms: Path) -> str:
+    """Return RELION 5's list of what belongs together; paths relative to the project, as its jobs write them.
+
+    Source: RELION 5.0.1, src/jaz/tomography/optimisation_set.cpp.
+    """
+    names = {"rlnTomoParticlesFile": particles, "rlnTomoTomogramsFile": tomograms}
+    lines = [f"_{label} {_quoted(project_path(path))}" for label, path in names.items()]
+    return "\n".join(["", f"# version {VERSION}", "", "data_", "", *lines, "", ""])
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if len(name.split()) > 1 else name
 
 
 def _values(columns: Columns) -> dict[str, NDArray[np.generic]]:

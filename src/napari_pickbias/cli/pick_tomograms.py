@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import zipfile
+from collections.abc import Collection, Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +15,24 @@ from napari_pickbias.errors import InputError
 from napari_pickbias.jobs.pick_tomograms_parameters import PickTomogramsParameters
 from napari_pickbias.runs.cores import allowed_cores
 
+if TYPE_CHECKING:
+    from napari_pickbias.jobs.progress import Progress
+    from napari_pickbias.runs.pick_tomograms import PickTomogramsRun
+
 RUN_OPTIONS = {"tomograms", "map_path", "out", "threads", "overwrite", "resume", "quiet"}
+AGAIN = {"rethreshold", "threshold", "fdr", "seed", "out", "overwrite", "resume", "quiet", "threads"}
+"""Options that mean something where nothing is searched."""
+
+
+def of_tomograms(rethreshold: str | None) -> bool:
+    """Return whether an earlier run, whose folder is given, picked in tomograms."""
+    if rethreshold is None:
+        return False
+    try:
+        with zipfile.ZipFile(Path(rethreshold) / "candidates.npz") as saved:
+            return "tomograms.npy" in saved.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def pick_tomograms(values: dict[str, Any], given: Collection[str]) -> None:
@@ -25,6 +43,52 @@ def pick_tomograms(values: dict[str, Any], given: Collection[str]) -> None:
     InputError
         For an option that is of micrographs only, and everything the run refuses.
     """
+    job = _again(values, given) if values["rethreshold"] is not None else _search(values, given)
+    run = drive(job, quiet=values["quiet"])
+    if values["quiet"]:
+        return
+    if run.result is None:
+        click.echo(f"{run.directory}: this run is finished already; nothing to do")
+        return
+    for warning in run.result.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    for line in closing_lines(run.summary["results"]):
+        click.echo(line)
+    click.echo(f"particles: {run.files['particles']}")
+    click.echo(f"report: {run.files['html']}")
+
+
+def closing_lines(results: dict[str, Any]) -> list[str]:
+    """Return what was found, in two lines."""
+    used = results["tomograms"] - results["left_out"]
+    lines = [f"{results['picks']} picks in {used} tomograms from a score of {results['threshold']:.2f} up"]
+    if results["fdr"] is not None:
+        low, high = (value or 0.0 for value in results["fdr_interval"])
+        lines.append(f"expected share of false picks: {results['fdr']:.1%} ({low:.1%} to {high:.1%})")
+    return lines
+
+
+def _again(values: dict[str, Any], given: Collection[str]) -> Generator[Progress, None, PickTomogramsRun]:
+    """Return the job that draws another threshold."""
+    for name in sorted(set(given) - AGAIN):
+        option = "--map" if name == "map_path" else "--" + name.replace("_", "-")
+        raise InputError(f"{option}: is that of the earlier run; leave it out with --rethreshold")
+    chosen = build(PickTomogramsParameters, {name: values[name] for name in set(given) & {"threshold", "fdr", "seed"}})
+    from napari_pickbias.runs.pick_tomograms import run_rethreshold_tomograms
+
+    return run_rethreshold_tomograms(
+        values["rethreshold"],
+        chosen.threshold,
+        chosen.fdr,
+        values["out"],
+        seed=chosen.seed if "seed" in given else None,
+        overwrite=values["overwrite"],
+        resume=values["resume"],
+    )
+
+
+def _search(values: dict[str, Any], given: Collection[str]) -> Generator[Progress, None, PickTomogramsRun]:
+    """Return the job that searches tomograms."""
     known = set(PickTomogramsParameters.model_fields)
     for name in sorted(set(given) - known - RUN_OPTIONS):
         option = "--" + name.replace("_", "-")
@@ -38,7 +102,7 @@ def pick_tomograms(values: dict[str, Any], given: Collection[str]) -> None:
 
     found = open_tomograms(values["tomograms"], parameters.pixel_size)
     template = open_template_input(values["map_path"], None, parameters.templates_pixel_size)
-    job = run_pick_tomograms(
+    return run_pick_tomograms(
         found,
         template,
         parameters,
@@ -48,19 +112,3 @@ def pick_tomograms(values: dict[str, Any], given: Collection[str]) -> None:
         overwrite=values["overwrite"],
         resume=values["resume"],
     )
-    run = drive(job, quiet=values["quiet"])
-    if values["quiet"]:
-        return
-    if run.result is None:
-        click.echo(f"{run.directory}: this run is finished already; nothing to do")
-        return
-    for warning in run.result.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    results = run.summary["results"]
-    used = results["tomograms"] - results["left_out"]
-    click.echo(f"{results['picks']} picks in {used} tomograms from a score of {results['threshold']:.2f} up")
-    if results["fdr"] is not None:
-        low, high = (value or 0.0 for value in results["fdr_interval"])
-        click.echo(f"expected share of false picks: {results['fdr']:.1%} ({low:.1%} to {high:.1%})")
-    click.echo(f"particles: {run.files['particles']}")
-    click.echo(f"report: {run.files['html']}")

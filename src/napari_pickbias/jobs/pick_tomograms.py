@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from napari_pickbias.jobs.pick_match import MIN_DISTANCE
 from napari_pickbias.jobs.pick_templates import FEWEST_PX, MASK, TemplateInput, particle_diameter
 from napari_pickbias.jobs.pick_tomograms_parameters import PickTomogramsParameters
 from napari_pickbias.jobs.pick_tomograms_volumes import (
+    SCORE_FILES,
     coarse_shape,
     coarsen,
     negate,
@@ -35,6 +36,9 @@ CONTRAST_ORIENTATIONS, CLEAR = 48, 7
 """Orientations at which the contrast is measured; peaks above all of the other contrast from which it is clear."""
 MOST_SURROGATES = 12
 """Of a small tomogram, beyond those asked for."""
+
+WriteMaps = Callable[[int, NDArray[np.float32], NDArray[np.integer], float], None]
+"""Takes a tomogram's number, its scores, the winning orientations, and the voxel size of both in Å."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ def match_tomograms(
     *,
     threads: int = 1,
     checkpoints: Checkpoints | None = None,
+    write_maps: WriteMaps | None = None,
 ) -> Generator[Progress, None, TomogramCandidates]:
     """Search every tomogram and its noise; yields :class:`Progress`, returns all candidates.
 
@@ -130,6 +135,8 @@ def match_tomograms(
         No result depends on it.
     checkpoints : Checkpoints, optional
         Finished tomograms, for resumption.
+    write_maps : callable, optional
+        Called with the score map of each tomogram; the arrays are memory-mapped, and gone afterwards.
 
     Raises
     ------
@@ -150,7 +157,7 @@ def match_tomograms(
         arrays = checkpoints.load(f"tomogram_{number:06d}")
         if arrays is None:
             try:
-                steps = _searched(plan, number, scratch, threads)
+                steps = _searched(plan, number, scratch, threads, write_maps)
                 arrays = yield from _counted(steps, number * each, (number + 1) * each, total)
                 checkpoints.save(f"tomogram_{number:06d}", arrays)
             except InputError as fault:
@@ -284,7 +291,9 @@ def _above(plan: Plan, scratch: Path, threads: int) -> tuple[int, int]:
     return 0, 0
 
 
-def _searched(plan: Plan, number: int, scratch: Path, threads: int) -> Generator[int, None, dict[str, NDArray[Any]]]:
+def _searched(
+    plan: Plan, number: int, scratch: Path, threads: int, write_maps: WriteMaps | None
+) -> Generator[int, None, dict[str, NDArray[Any]]]:
     """Search one tomogram and its noise; yields the number of orientations done, returns the peaks."""
     volume, steps = _coarse(plan, number, scratch)
     distance = plan.min_distance / plan.voxel_size
@@ -306,6 +315,9 @@ def _searched(plan: Plan, number: int, scratch: Path, threads: int) -> Generator
                 raise
 
     tables = [_in_file_voxels((yield from search(0)), steps, volume.shape)]
+    if write_maps is not None:
+        scores, best = (np.load(scratch / name, mmap_mode="r") for name in SCORE_FILES)
+        write_maps(number, scores, best, plan.voxel_size)
     wanted, known, made = plan.parameters.surrogates, 0, 0
     while made < wanted or (known < FEWEST_PEAKS and made < wanted + MOST_SURROGATES):
         made += 1

@@ -42,4 +42,5 @@ class PickTomogramsParameters(BaseModel):
     surrogates: int = Field(
         1, ge=1, le=100, description="Noise volumes for each tomogram; small tomograms get as many as are needed"
     )
+    score_maps: bool = Field(False, description="Write the score maps too")
     seed: int = Field(0, ge=0, description="Seed of every random choice")

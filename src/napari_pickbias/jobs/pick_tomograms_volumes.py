@@ -21,6 +21,8 @@ from napari_pickbias.matching.volume_scores import score_volume
 
 SLAB_VOXELS = 2**24
 """Voxels that are in memory at a time where a whole volume is gone through."""
+SCORE_FILES = ("scores.npy", "best.npy")
+"""Where :func:`volume_peaks` leaves its maps: scores, and the winning orientations."""
 
 
 def scratch_array(folder: Path, name: str, dtype: type[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -49,9 +49,13 @@ class TomogramSlice(NamedTuple):
 
 
 def write_tomogram_report(
-    result: TomogramResult, shown: Sequence[TomogramSlice], summary: Mapping[str, Any], directory: Path
+    result: TomogramResult,
+    shown: Sequence[TomogramSlice],
+    summary: Mapping[str, Any],
+    directory: Path,
+    pdf_name: str = "report",
 ) -> dict[str, Path]:
-    """Write ``report.html`` and ``report.pdf`` into ``directory``, each whole or not at all.
+    """Write ``report.html`` and a PDF (``report.pdf``) into ``directory``, each whole or not at all.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def write_tomogram_report(
     from napari_pickbias.report.pdf import write_pdf
 
     document = tomogram_document(result, shown, summary)
-    files = {"html": Path(directory) / "report.html", "pdf": Path(directory) / "report.pdf"}
+    files = {"html": Path(directory) / "report.html", "pdf": Path(directory) / f"{pdf_name}.pdf"}
     write_html(document, files["html"])
     write_pdf(document, files["pdf"])
     return files

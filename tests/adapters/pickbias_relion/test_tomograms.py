@@ -75,3 +75,31 @@ def test_coordinates_count_from_the_tomograms_middle_in_angstrom(tmp_path: Path)
     plain = starfile.read(files["picks of TS_01"])
     np.testing.assert_allclose(plain[[f"rlnCoordinate{axis}" for axis in "XYZ"]], [[50, 40, 20], [60, 30, 21.5]])
     assert write_tomogram_picks(tmp_path, {"TS_02": empty}, centres, 10.0) == {}
+
+
+def test_files_as_relion_5_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letter by letter: RELION 5's ``ParticleSet`` and ``OptimisationSet`` read these labels and this layout."""
+    monkeypatch.chdir(tmp_path)
+    job = tmp_path / "External" / "job012"
+    job.mkdir(parents=True)
+    columns = {"rot_deg": [10.0], "tilt_deg": [20.0], "psi_deg": [-30.5], "p_value": [1e-9], "q_value": [2.5e-7]}
+    columns |= {"x_px": [61.0], "y_px": [30.5], "z_px": [20.25], "score": [9.87654]}
+    arrays = {name: np.array(values) for name, values in columns.items()}
+    star = tmp_path / "Tomograms" / "job 006" / "tomograms.star"
+    centres = {"TS_01": (50.0, 40.0, 20.0)}
+    files = write_tomogram_picks(job, {"TS_01": arrays}, centres, 10.8, tomograms_star=star)
+    assert files["optimisation_set"].read_text() == (
+        "\n# version 30001\n\ndata_\n\n_rlnTomoParticlesFile External/job012/particles.star\n"
+        '_rlnTomoTomogramsFile "Tomograms/job 006/tomograms.star"\n\n'
+    )
+    assert starfile.read(files["optimisation_set"]) == {
+        "rlnTomoParticlesFile": "External/job012/particles.star",
+        "rlnTomoTomogramsFile": "Tomograms/job 006/tomograms.star",
+    }
+    assert files["particles"].read_text() == (
+        "\n# version 30001\n\ndata_particles\n\nloop_\n_rlnTomoName #1\n_rlnTomoParticleName #2\n"
+        "_rlnCenteredCoordinateXAngst #3\n_rlnCenteredCoordinateYAngst #4\n_rlnCenteredCoordinateZAngst #5\n"
+        "_rlnAngleRot #6\n_rlnAngleTilt #7\n_rlnAnglePsi #8\n_rlnAutopickFigureOfMerit #9\n"
+        "_pickbiasPValue #10\n_pickbiasQValue #11\n"
+        "TS_01 TS_01/1 118.8 -102.6 2.7 10.0 20.0 -30.5 9.8765 1e-09 2.5e-07\n"
+    )
