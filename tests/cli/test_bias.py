@@ -122,7 +122,10 @@ def test_diagnosis_of_foreign_picks(project_folder: Path, tmp_path: Path) -> Non
         (["--picks", "nowhere.star"], "nowhere.star: no such file"),
         (["--picks", "{other}"], "none of its 1 picks lies on the micrographs given"),
         (["--picks", "{far}"], "lie outside their micrographs; they count in other pixels: give the pixel size"),
-        (["--picks", "{empty}"], "no pick files (.star, .box, .cbox, .cs) are there; give their folder or a STAR"),
+        (
+            ["--picks", "{empty}"],
+            "no pick files (.star, .box, .cbox, .cs, .txt) are there; give their folder or a STAR",
+        ),
         (["--poses", "{other}"], "holds no coordinates with rlnAngleTilt; give a refinement's particles"),
         (
             ["--threshold", "60"],

@@ -23,10 +23,21 @@ from napari_pickbias.runs.cores import allowed_cores
 @click.option("--map", "map_path", metavar="FILE", help="Map whose views were the templates, not low-passed.")
 @click.option("--templates", metavar="FILE", help="Class averages that were the templates, not low-passed.")
 @click.option(
-    "--picks", metavar="FILE|FOLDER", help="Picks of any program: .star, .cs, .box; default: the templates pick."
+    "--picks",
+    metavar="FILE|FOLDER",
+    help="Picks of any program: .star, .cs, .box, Topaz' .txt; default: the templates pick.",
 )
 @click.option(
     "--picks-pixel-size", type=click.FloatRange(min=0, min_open=True), help="Å, of the pixels that --picks count in."
+)
+@click.option(
+    "--picker",
+    metavar="COMMAND",
+    help="A program that picks, run on the micrographs (unless --picks is given) and on noise like them; {micrographs} "
+    "stands for its files, {folder} for their folder, {out} for where it is to write.",
+)
+@click.option(
+    "--picker-timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that one run of --picker may take."
 )
 @click.option("--poses", metavar="FILE", help="Refined particles: tells which views the picks miss.")
 @run_options
@@ -38,6 +49,8 @@ def command(
     picks: str | None,
     picks_pixel_size: float | None,
     poses: str | None,
+    picker: str | None,
+    picker_timeout: float | None,
     out: str,
     threads: int | None,
     overwrite: bool,
@@ -61,8 +74,8 @@ def command(
     found = open_micrographs(micrographs, parameters.pixel_size)
     job = run_bias(
         found, wanted, parameters, out, template_path=Path(map_path or templates or ""), picks=picks,
-        picks_pixel_size=picks_pixel_size, poses=poses, threads=threads or allowed_cores(), overwrite=overwrite,
-        resume=resume,
+        picks_pixel_size=picks_pixel_size, poses=poses, picker=picker, picker_timeout=picker_timeout,
+        threads=threads or allowed_cores(), overwrite=overwrite, resume=resume,
     )  # fmt: skip
     run = drive(job, quiet=quiet)
     if quiet:
