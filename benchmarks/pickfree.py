@@ -2,6 +2,8 @@
 
 Usage: OMP_NUM_THREADS=1 python benchmarks/pickfree.py speed [--box 11 15 21] [--patches 1000] [--threads 2]
        OMP_NUM_THREADS=1 python benchmarks/pickfree.py search [--box 11]
+       OMP_NUM_THREADS=1 python benchmarks/pickfree.py level0 [--box 11 15 21 31]
+       OMP_NUM_THREADS=1 python benchmarks/pickfree.py levels [--box 11 15] [--patches 200]
        OMP_NUM_THREADS=1 python benchmarks/pickfree.py demo [--box 11] [--patches 5000] [--snr 1] [--seed 0]
        OMP_NUM_THREADS=1 python benchmarks/pickfree.py null [--patches 4000] [--seed 0]
 
@@ -9,6 +11,8 @@ Usage: OMP_NUM_THREADS=1 python benchmarks/pickfree.py speed [--box 11 15 21] [-
 free cores half of that by the clock), the least of three, and seconds by the clock on the machine as it is. The plain
 product evaluates every hypothesis of 576 rotations (in brackets: of the 4608 that it would need), E and M.
 ``search``: best-first search and low rank against the dense fine grid (oracles 5, 6, 7).
+``level0``: coarse scores and correlations with the basis by matrix products, as the program does, and by Fourier
+transforms, the two compared. ``levels``: the E-step on 36,864 rotations with two and with three levels.
 ``demo`` and ``null``: oracles 9 and 10.
 """
 
@@ -18,6 +22,7 @@ import argparse
 import time
 
 import numpy as np
+import scipy.fft
 from threadpoolctl import threadpool_limits
 
 from napari_pickbias.imaging.correlation import fourier_correlation
@@ -30,6 +35,7 @@ from napari_pickbias.pickfree.expectation import cell_shares, expectation
 from napari_pickbias.pickfree.picking import pick_boxes, refine_picks
 from napari_pickbias.pickfree.reconstruct import default_stages
 from napari_pickbias.pickfree.rotation_levels import rotation_levels
+from napari_pickbias.pickfree.search import correlate
 from napari_pickbias.pickfree.start import default_lowpass, lowpassed, scaled_to
 from napari_pickbias.pickfree.tables import build_tables
 
@@ -145,6 +151,92 @@ def search(arguments: argparse.Namespace) -> None:
             )
 
 
+def level0(arguments: argparse.Namespace) -> None:
+    print("box  rank, coarse rank  scores ms: products, transforms  correlations ms: products, transforms  difference")
+    for size in arguments.box:
+        # a map with power up to the last shell needs more of the basis than the smooth phantom
+        rng = np.random.default_rng(0)
+        volume = molecule(size, 1.0) * np.exp(rng.standard_normal((size,) * 3)).astype(np.float32)
+        levels, side = rotation_levels(4608), 2 * size - 1
+        tables = build_tables(make_model(size, levels).fine.project(volume), levels, 1.0, weights=cell_shares(levels))
+        rank, few, cells = tables.basis.shape[1], len(tables.coarse), tables.coarse.shape[1]
+        patch = rng.normal(size=(size, size)).astype(np.float32)
+        found, windows = np.empty((side**2, rank), np.float32), np.empty((side, size**2), np.float32)
+        scores = np.empty((side**2, cells), np.float32)
+        long = scipy.fft.next_fast_len(side, real=True)
+        means = (tables.coarse.T @ tables.basis[:, :few].T).reshape(cells, size, size)
+
+        def transformed(images: np.ndarray, length: int = long) -> np.ndarray:
+            return scipy.fft.rfft2(images, (length, length), workers=1).conj().astype(np.complex64)
+
+        spectra = [transformed(means), transformed(tables.basis.T.reshape(rank, size, size))]
+
+        def products(patch=patch, tables=tables, windows=windows, found=found) -> None:
+            correlate(patch, tables.basis, windows, found)
+
+        def coarse(found=found, tables=tables, scores=scores, few=few, side=side) -> None:
+            thin = np.ascontiguousarray(found[:, :few])
+            for row in range(side):
+                np.dot(thin[row * side : (row + 1) * side], tables.coarse, out=scores[row * side : (row + 1) * side])
+
+        def transforms(spectrum: np.ndarray, patch=patch, length=long) -> np.ndarray:
+            forward = scipy.fft.rfft2(patch, (length, length), workers=1)
+            return scipy.fft.irfft2(spectrum * forward, (length, length), workers=1, overwrite_x=True)
+
+        def least(call) -> float:
+            times = []
+            for _ in range(15):
+                start = time.process_time()
+                call()
+                times.append(time.process_time() - start)
+            return 1e3 * min(times)
+
+        with threadpool_limits(limits=1, user_api="blas"):
+            times = [
+                least(products),
+                least(lambda s=spectra[1]: transforms(s)),
+                least(coarse),
+                least(lambda s=spectra[0]: transforms(s)),
+            ]
+        shifted = np.roll(transforms(spectra[0]), (size - 1, size - 1), (1, 2))[:, :side, :side]
+        wrong = np.abs(scores.T - shifted.reshape(cells, -1)).max() / np.abs(scores).max()
+        print(
+            f"{size:3d}  {rank}, {few}   {times[2]:.2f}, {times[3]:.2f}   {times[0]:.2f}, {times[1]:.2f}   {wrong:.0e}",
+            flush=True,
+        )
+
+
+def levels_of(arguments: argparse.Namespace) -> None:
+    for size in arguments.box:
+        volume = molecule(size, arguments.snr)
+        patches, _, _ = scene(volume, arguments.patches, arguments.seed)
+        rows, before = np.arange(len(patches)), None
+        cases = [("two levels, 4608 + 36864", rotation_levels(36864, 4608)), ("three, 576 + 4608 + 36864", None)]
+        for name, given in cases:
+            levels = rotation_levels(36864) if given is None else given
+            start = time.process_time()
+            images = make_model(size, levels).fine.project(volume)
+            tables = build_tables(images, levels, 1.0, weights=cell_shares(levels))
+            once = time.process_time() - start
+            expectation(patches[:2], rows[:2], tables, levels, 0.55)
+            start = time.process_time()
+            found = expectation(patches, rows, tables, levels, 0.55)
+            each = (time.process_time() - start) / len(rows)
+            text = ""
+            if before is not None:
+                d, v = found.log_likelihood - before.log_likelihood, np.abs(found.void - before.void)
+                text = (
+                    f", d loglik mean {d.mean():+.3f} max {np.abs(d).max():.2f}, d p_empty mean {v.mean():.4f} max "
+                    f"{v.max():.3f}"
+                )
+            before = found
+            print(
+                f"box {size} {name}: {1e3 * each:.2f} core-ms a patch, {once:.1f} core-s for the tables, cells "
+                f"{found.refined / len(rows):.0f}{text}",
+                flush=True,
+            )
+
+
 def demo(arguments: argparse.Namespace) -> None:
     for size in arguments.box:
         volume = molecule(size, arguments.snr)
@@ -186,11 +278,12 @@ def null(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "search", "demo", "null"])
+    parser.add_argument("what", choices=["speed", "search", "level0", "levels", "demo", "null"])
     parser.add_argument("--box", type=int, nargs="+", default=[11])
     parser.add_argument("--patches", type=int, default=1000)
     parser.add_argument("--snr", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
-    {"speed": speed, "search": search, "demo": demo, "null": null}[chosen.what](chosen)
+    calls = {"speed": speed, "search": search, "level0": level0, "levels": levels_of, "demo": demo, "null": null}
+    calls[chosen.what](chosen)

@@ -67,6 +67,24 @@ def test_levels_are_cells_of_nearest_rotations() -> None:
     np.testing.assert_allclose(distance[np.arange(576), cell], distance.min(axis=1), atol=1e-5)
 
 
+def test_three_levels_are_nested() -> None:
+    found = rotation_levels(1152, 12, 96)
+    assert found.fine.shape[0] == found.start[-1] == found.middle_start[-1] == 1152
+    np.testing.assert_array_equal(found.middle_start[found.middle_of_cell], found.start)
+    assert (np.diff(found.middle_start) > 0).all()
+    assert (np.diff(found.middle_of_cell) > 0).all()
+    middle = np.repeat(np.arange(len(found.middle)), np.diff(found.middle_start))
+    distance = angular_distance_deg(found.fine[:, None], found.middle[None])
+    np.testing.assert_allclose(distance[np.arange(1152), middle], distance.min(axis=1), atol=1e-5)
+    cell = np.repeat(np.arange(len(found.coarse)), np.diff(found.middle_of_cell))
+    distance = angular_distance_deg(found.middle[:, None], found.coarse[None])
+    np.testing.assert_allclose(distance[np.arange(len(cell)), cell], distance.min(axis=1), atol=1e-5)
+    # the default: two levels up to 15 degrees, three at 7.5
+    assert len(rotation_levels(4608).middle) == 0
+    assert len(rotation_levels(16384).middle) == 2048
+    assert len(rotation_levels(16384).coarse) == 256
+
+
 def test_slices_equal_direct_fourier_sums() -> None:
     # oracle 1: 11 px, 50 rotations; 3e-6 here, asked for is 1e-3
     size = 11
@@ -186,6 +204,28 @@ def test_expectation_equals_brute_force(
         assert found.score == pytest.approx(np.sum(probability * scores), abs=0.05)
         by_cell = pixel_weights(found.weights, SIZE)
         np.testing.assert_allclose(by_cell.sum(axis=0), seen.sum(axis=0), atol=1e-2)
+
+
+@pytest.mark.parametrize(("log_tau", "tolerance"), [(-60.0, 5e-3), (-9.0, 0.05)])
+def test_three_levels_equal_brute_force(
+    volume: np.ndarray, patches: np.ndarray, log_tau: float, tolerance: float
+) -> None:
+    # 2e-3 and 0.022 here; with two levels, 4 and 192 rotations, 2e-3 and 0.014
+    levels = rotation_levels(192, 4, 24)
+    images, variance, empty = project(volume, levels.fine), 2.0, 0.6
+    tables = build_tables(images, levels, variance, tail=0, coarse_tail=0, weights=cell_shares(levels))
+    found = expectation(patches, np.arange(len(patches)), tables, levels, empty, log_tau=log_tau, samples=100_000)
+    probability, void, likelihood, scores = brute.posterior(patches, images, variance, empty)
+    np.testing.assert_allclose(found.log_likelihood, likelihood, atol=tolerance)
+    np.testing.assert_allclose(found.void, void, atol=tolerance)
+    assert found.weights.sum() == pytest.approx(len(patches) - found.void.sum(), abs=2e-3)
+    assert found.sums.sum() == pytest.approx(brute.sums(patches, probability)[0].sum(), rel=0.02, abs=0.5)
+    if log_tau < -50:
+        assert found.score == pytest.approx(np.sum(probability * scores), abs=0.2)
+        # by middle rotation: fine ones that cannot be told apart take turns
+        of_middle = levels.middle_start[:-1]
+        plain = np.add.reduceat(brute.sums(patches, probability)[0], of_middle, axis=0)
+        np.testing.assert_allclose(np.add.reduceat(found.sums, of_middle, axis=0), plain, atol=0.03)
 
 
 @pytest.mark.parametrize("library", ["numpy", "array_api_strict"])

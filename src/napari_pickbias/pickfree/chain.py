@@ -29,8 +29,8 @@ class Model:
     Attributes
     ----------
     levels : RotationLevels
-    coarse, fine : Slices
-        Along the two grids.
+    coarse, fine, middle : Slices
+        Along the grids; ``middle`` is ``fine`` where there are two levels.
     ctfs : tuple of (ndarray or None)
         ``(L, L // 2 + 1)`` for each defocus group.
     group : ndarray, shape (M,)
@@ -40,6 +40,7 @@ class Model:
     levels: RotationLevels
     coarse: Slices
     fine: Slices
+    middle: Slices
     ctfs: tuple[Array32 | None, ...]
     group: NDArray[np.int64]
 
@@ -61,7 +62,8 @@ class Stage:
     band : int or None
         Last Fourier shell of the map (frequency marching); None for all.
     fine : bool
-        Solve on the fine rotations too, not on the cells: dearer, and better near the end.
+        Solve on the fine rotations too (with three levels the middle ones), not on the cells: dearer, and better near
+        the end.
     """
 
     iterations: int
@@ -176,8 +178,9 @@ def make_model(
     patches: int = 0,
 ) -> Model:
     """Return the fixed part of a chain; all patches belong to group 0 by default."""
+    fine = Slices(levels.fine, size)
     return Model(
-        levels, Slices(levels.coarse, size), Slices(levels.fine, size), ctfs,
+        levels, Slices(levels.coarse, size), fine, Slices(levels.middle, size) if len(levels.middle) else fine, ctfs,
         np.zeros(patches, np.int64) if group is None else group,
     )  # fmt: skip
 
@@ -332,8 +335,14 @@ def _normal(model: Model, weights: Array32, fine: bool) -> list[Normal]:
             continue
         if fine:
             children = model.levels.children
-            spread = np.repeat(weight / children[:, None].astype(np.float32), children, axis=0)
-            parts.append(Normal(model.fine, pixel_weights(spread, model.size), ctf))
+            spread = weight / children[:, None].astype(np.float32)
+            if model.middle is model.fine:
+                spread = np.repeat(spread, children, axis=0)
+            else:
+                # 15 degrees are fine enough here, and a third level has eight times as many rotations
+                shares = np.diff(model.levels.middle_start).astype(np.float32)[:, None]
+                spread = np.repeat(spread, np.diff(model.levels.middle_of_cell), axis=0) * shares
+            parts.append(Normal(model.middle, pixel_weights(spread, model.size), ctf))
         else:
             parts.append(Normal(model.coarse, pixel_weights(weight, model.size), ctf))
     return parts

@@ -99,8 +99,8 @@ def expectation(
         weights = np.zeros((cells, shifts), np.float32)
         found = np.empty((len(part), 4))
         search_patches(
-            chunk, math.log(max(empty, 1e-12)) + ratio, offset, log_even, *tables, levels.start, share,
-            log_tau, samples, sums, weights, found,
+            chunk, math.log(max(empty, 1e-12)) + ratio, offset, log_even, *tables, levels.start,
+            levels.middle_of_cell, levels.middle_start, share, log_tau, samples, sums, weights, found,
         )  # fmt: skip
         return sums, weights, found
 

@@ -147,6 +147,20 @@ def _combine(
 
 
 @numba.njit(cache=True, nogil=True)
+def _more_mass(
+    score: float, top: float, mass: float, row_mass: NDArray[np.float64]
+) -> tuple[float, float]:  # pragma: no cover
+    """Return reference and mass, relative to it, once a score has joined; ``row_mass`` keeps to the reference."""
+    if score - top > 50:
+        factor = math.exp(top - score)
+        mass *= factor
+        for k in range(row_mass.size):
+            row_mass[k] *= factor
+        top = score
+    return top, mass + math.exp(score - top)
+
+
+@numba.njit(cache=True, nogil=True)
 def search_patches(
     patches: NDArray[np.float32],
     void: NDArray[np.float64],
@@ -158,7 +172,12 @@ def search_patches(
     coarse: NDArray[np.float32],
     coarse_energy: NDArray[np.float32],
     spread: NDArray[np.float32],
+    middle: NDArray[np.float32],
+    middle_energy: NDArray[np.float32],
+    middle_spread: NDArray[np.float32],
     start: NDArray[np.int64],
+    middle_of_cell: NDArray[np.int64],
+    middle_start: NDArray[np.int64],
     log_weight: NDArray[np.float64],
     log_tau: float,
     samples: int,
@@ -178,9 +197,9 @@ def search_patches(
         In 0 ... 1, where systematic sampling starts for each patch.
     log_even : float
         Log prior probability of one coarse rotation at one shift.
-    basis ... spread
+    basis ... middle_spread
         Of :class:`~napari_pickbias.pickfree.tables.Tables`.
-    start : ndarray, shape (K0 + 1,)
+    start, middle_of_cell, middle_start : ndarray
         Of :class:`~napari_pickbias.pickfree.rotation_levels.RotationLevels`.
     log_weight : ndarray, shape (K0,)
         Log of each cell's prior over an even share, already within ``coarse_energy``.
@@ -211,7 +230,7 @@ def search_patches(
     most = MOST_CELLS * 4
     child, child_shift = np.empty(most, np.int32), np.empty(most, np.int32)
     child_cell, child_score = np.empty(most, np.int32), np.empty(most, np.float64)
-    step = 1.0 / samples
+    step, levels = 1.0 / samples, 3 if middle.shape[0] else 2
     one, row_spread = np.empty(1, np.int32), np.empty(shifts, np.float32)
     for at in range(shifts):
         row_spread[at] = largest(spread[at], one)
@@ -277,18 +296,28 @@ def search_patches(
                 scores[at, w] = GONE
                 refined += 1
                 share = log_weight[w] - math.log(last - first)
-                for c in range(first, last):
-                    s = np.float64(_dot(fine[c], x[at])) - fine_energy[c, at] + share
-                    child[children], child_shift[children] = c, at
-                    child_cell[children], child_score[children] = w, s
-                    children += 1
-                    if s - top > 50:
-                        factor = math.exp(top - s)
-                        mass *= factor
-                        for k in range(shifts):
-                            row_mass[k] *= factor
-                        top = s
-                    mass += math.exp(s - top)
+                hope = top + math.log(max(mass, 1e-300)) + log_tau
+                # with two levels each fine rotation is looked at, with three those of promising middle rotations
+                groups = middle_of_cell[w + 1] - middle_of_cell[w] if levels == 3 else 1
+                for g in range(groups):
+                    one_first, one_last = first, last
+                    if levels == 3:
+                        j = middle_of_cell[w] + g
+                        one_first, one_last = middle_start[j], middle_start[j + 1]
+                        s = np.float64(_dot(middle[j], x[at])) - middle_energy[j, at] + share
+                        s += math.log(one_last - one_first)
+                        if middle_spread[j, at] <= 0.05 or s + middle_spread[j, at] <= hope:
+                            child[children], child_shift[children] = -1 - j, at
+                            child_cell[children], child_score[children] = w, s
+                            children += 1
+                            top, mass = _more_mass(s, top, mass, row_mass)
+                            continue
+                    for c in range(one_first, one_last):
+                        s = np.float64(_dot(fine[c], x[at])) - fine_energy[c, at] + share
+                        child[children], child_shift[children] = c, at
+                        child_cell[children], child_score[children] = w, s
+                        children += 1
+                        top, mass = _more_mass(s, top, mass, row_mass)
 
         found[m, 0] = top + log_even + math.log(mass)
         found[m, 1] = math.exp(void[m] - log_even - top) / mass
@@ -306,8 +335,16 @@ def search_patches(
                 goal += step
                 piece = step
             raw = child_score[i] - log_weight[w] + math.log(start[w + 1] - start[w])
+            c = np.int64(child[i])
+            if c < 0:
+                # a middle rotation: its fine ones take turns
+                j = -1 - c
+                several = middle_start[j + 1] - middle_start[j]
+                raw -= math.log(several)
+                c = middle_start[j] + turn_of_child % several
+                turn_of_child += 1
             mean_score += piece * raw
-            add_shifted(patch, child_shift[i], piece, sums[child[i]])
+            add_shifted(patch, child_shift[i], piece, sums[c])
             weights[w, child_shift[i]] += np.float32(piece)
         for at in range(shifts):
             p = row_mass[at] / mass

@@ -6,6 +6,7 @@ x, ``n_s = (2L-1)^2`` of them, y slowest; every other shift shows nothing (the e
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numba
@@ -38,6 +39,15 @@ class Tables(NamedTuple):
 
     spread: Array32
     """``(n_s, K0)`` how much better than that the best rotation of a cell may be (the optimism ``V``)."""
+
+    middle: Array32
+    """``(Km, r)`` coefficients of the mean projection of each middle rotation's fine ones; none with two levels."""
+
+    middle_energy: Array32
+    """``(Km, n_s)``, so that a middle score estimates the log-mean-exp of the scores of its fine rotations."""
+
+    middle_spread: Array32
+    """``(Km, n_s)``, as ``spread``."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -87,6 +97,23 @@ def _leading(gram: NDArray[np.float64], tail: float) -> tuple[NDArray[np.float64
     return vectors, int(enough[0]) + 1 if enough.size else len(values)
 
 
+def _mean_scores(
+    images: Array32, fine_energy: Array32, start: NDArray[np.int64], half: float
+) -> tuple[Array32, Array32]:
+    """Return energies and spreads, ``(K, n_s)``, of rotations that stand for some fine ones by their mean ``images``.
+
+    The spread is the mean energy of the fine projections less that of their mean.
+    """
+    mean_energy = np.empty((len(images), fine_energy.shape[1]), np.float32)
+    cell_means(fine_energy, start, mean_energy)
+    own_energy = np.empty_like(mean_energy)
+    size = math.isqrt(images.shape[1])
+    shifted_energies(np.ascontiguousarray(images).reshape(-1, size, size), half, own_energy)
+    spread = np.maximum(2 * (mean_energy - own_energy), 0)
+    correction = np.minimum(spread / 2, 1)
+    return np.asarray(mean_energy - correction, np.float32), np.asarray(spread - correction, np.float32)
+
+
 def build_tables(
     images: Array32,
     levels: RotationLevels,
@@ -115,6 +142,7 @@ def build_tables(
     -----
     A coarse score is the mean score of the cell's rotations, plus half their spread ``V`` but at most 1: the
     log-mean-exp to second order. ``V`` is the mean energy of a rotation's projection less the cell's mean projection.
+    With a third grid the same holds for each middle rotation and its fine ones.
     """
     size = images.shape[1]
     flat = images.reshape(len(images), -1)
@@ -132,19 +160,17 @@ def build_tables(
     half = 0.5 / noise_variance
     fine_energy = np.empty((len(images), shifts), np.float32)
     shifted_energies(images, half, fine_energy)
-    mean_energy = np.empty((len(coarse), shifts), np.float32)
-    cell_means(fine_energy, levels.start, mean_energy)
-    mean_image_energy = np.empty_like(mean_energy)
-    shifted_energies(np.ascontiguousarray(coarse @ basis.T).reshape(-1, size, size), half, mean_image_energy)
-    spread = np.maximum(2 * (mean_energy - mean_image_energy), 0)
-    correction = np.minimum(spread / 2, 1)
-    spread -= correction
-    energy = mean_energy - correction
+    energy, spread = _mean_scores(coarse @ basis.T, fine_energy, levels.start, half)
     if weights is not None:
         energy -= np.log(np.maximum(weights, 1e-6)).astype(np.float32)[:, None]
     scale = np.float32(1 / noise_variance)
+    middle = np.empty((len(levels.middle), rank), np.float32)
+    middle_energy = middle_spread = np.empty((0, shifts), np.float32)
+    if len(middle):
+        cell_means(fine, levels.middle_start, middle)
+        middle_energy, middle_spread = _mean_scores(middle @ basis.T, fine_energy, levels.middle_start, half)
     return Tables(
         np.ascontiguousarray(basis), np.ascontiguousarray(fine * scale), fine_energy,
         np.ascontiguousarray(coarse[:, :few].T * scale), np.ascontiguousarray(energy.T),
-        np.ascontiguousarray(spread.T),
+        np.ascontiguousarray(spread.T), middle * scale, middle_energy, middle_spread,
     )  # fmt: skip
