@@ -27,6 +27,10 @@ NODE_TYPES = {
     "map": NodeType(6, "DensityMap.mrc", "DensityMap.mrc"),
     "mask": NodeType(7, "Mask3D.mrc", "Mask3D.mrc"),
     "log": NodeType(13, "LogFile.pdf.relion", "LogFile.pdf.relion"),
+    # 3.1 has no tomograms; its pipeline takes any number
+    "optimisation_set": NodeType(
+        50, "ProcessData.star.relion.tomo.optimisation_set", "TomoOptimisationSet.star.relion"
+    ),
 }
 """Source: RELION 3.1.3, 4.0.1 and 5.0.1, src/pipeline_jobs.h."""
 
