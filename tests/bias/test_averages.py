@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from bias.scene import BOX, DISTANCE, LOWPASS, PIXEL, Scene, power_on
@@ -15,13 +17,17 @@ from napari_pickbias.bias.frc import (
     choose_bands,
     half_spectra,
     masked_spectra,
+    patch_power,
     pooled_frc,
     reliability,
+    split_band,
+    split_frc,
+    split_products,
     summarise,
 )
 from napari_pickbias.bias.mixture import assign, correlations, fit_mixture, turning_matrices
 from napari_pickbias.imaging.correlation import fourier_correlation
-from napari_pickbias.imaging.fourier import apply_filter, band_filter
+from napari_pickbias.imaging.fourier import apply_filter, band_filter, hermitian_weights, shell_numbers
 from napari_pickbias.imaging.noise import noise_of_spectrum
 from napari_pickbias.matching.noise_model import NoiseModel
 from napari_pickbias.matching.peaks import PEAK
@@ -96,6 +102,48 @@ def test_views_with_few_picks_are_left_out() -> None:
     spectra, used = half_spectra(sums, np.array([[9, 100], [7, 100]]))
     np.testing.assert_array_equal(used, [False, True])
     assert spectra.shape == (2, 1, BOX, BOX // 2 + 1)
+
+
+def test_all_splits_at_once_are_the_mean_of_all_splits() -> None:
+    rng = np.random.default_rng(6)
+    patches = rng.standard_normal((20, BOX, BOX)) + smooth_image(BOX, 3)
+    power = patch_power(patches).sum(axis=0)[None]
+    cross, auto, used = split_products(patches.sum(axis=0)[None], power, np.array([20]), fewest=10)
+    assert used.tolist() == [True]
+    spectra = masked_spectra(patches)
+    numbers, weights = shell_numbers((BOX, BOX)), hermitian_weights(BOX)
+    one, two, shell = 0.0, 0.0, numbers == 5
+    # every pair of halves appears twice, in both orders
+    splits = list(itertools.combinations(range(6), 3))
+    few = spectra[:6]
+    few_cross, few_auto, _ = split_products(
+        patches[:6].sum(axis=0)[None], patch_power(patches[:6]).sum(axis=0)[None], np.array([6]), fewest=3
+    )
+    for chosen in splits:
+        a = few[list(chosen)].sum(axis=0) / np.sqrt(3)
+        b = few[[i for i in range(6) if i not in chosen]].sum(axis=0) / np.sqrt(3)
+        one += ((a * b.conj()).real * weights)[shell].sum() / len(splits)
+        two += ((np.abs(a) ** 2) * weights)[shell].sum() / len(splits)
+    assert few_cross[5] == pytest.approx(one)
+    assert few_auto[5] == pytest.approx(two)
+    # one random split scatters around it
+    values = []
+    for _ in range(200):
+        order = rng.permutation(20)
+        halves = np.stack([patches[order[:10]].sum(axis=0), patches[order[10:]].sum(axis=0)])[:, None]
+        (first, second), _ = half_spectra(halves, np.full((2, 1), 10))
+        values.append(band_correlation(first, second, Band(3, 8)))
+    assert split_band(cross, auto, Band(3, 8)) == pytest.approx(np.mean(values), abs=0.01)
+    assert np.std(values) > 0.005
+    assert split_frc(cross, auto)[5] == pytest.approx(cross[5] / auto[5])
+
+
+def test_views_of_which_a_half_would_have_too_few_are_left_out_of_all_splits() -> None:
+    sums, power = np.ones((2, BOX, BOX)), np.ones((2, BOX // 2 + 1))
+    assert split_products(sums, power, np.array([15, 16]))[2].tolist() == [False, True]
+    cross, auto, _ = split_products(sums, power, np.array([3, 0]))
+    assert np.isnan(split_band(cross, auto, Band(2, 6)))
+    assert np.isnan(split_frc(cross, auto)).all()
 
 
 def test_bands() -> None:

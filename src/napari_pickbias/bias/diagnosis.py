@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
@@ -15,12 +16,17 @@ from napari_pickbias.bias.frc import (
     band_correlation,
     half_spectra,
     masked_spectra,
-    pooled_frc,
+    split_band,
+    split_frc,
+    split_products,
     summarise,
 )
 from napari_pickbias.bias.mixture import correlations
 from napari_pickbias.bias.theory import effective_dimension, predicted_correlation
 from napari_pickbias.imaging.volumes import distance_grid
+
+Products = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]
+"""Of :func:`napari_pickbias.bias.frc.split_products`."""
 
 
 @dataclass(frozen=True)
@@ -109,28 +115,29 @@ def diagnose(sums: Sums, frame: Frame) -> Diagnosis:
     sharp = masked_spectra(sums.sharp_removed / total)
     beyond = Band(frame.bands.beyond.first, min(frame.bands.beyond.last, round(2.25 * frame.bands.inside.last)))
     levels = tuple(_level(sums, frame, number, sharp, beyond) for number in range(len(frame.edges)))
-    counts, plain, removed = sums.counts.sum(axis=0), sums.plain.sum(axis=0), sums.removed.sum(axis=0)
-    frc_plain, frc_removed = (_curve(values, counts) for values in (plain, removed))
-    nulls = [
-        _curve(sums.null_removed[i].sum(axis=0), sums.null_counts[i].sum(axis=0)) for i in range(len(sums.null_counts))
-    ]
-    low, high = _band_of(np.stack(nulls)) if nulls else (np.full(len(frc_plain), np.nan),) * 2
-    twin_spectra, _ = half_spectra(sums.twin_removed, sums.twin_counts)
+    counts, removed = sums.counts.sum(axis=0), sums.removed.sum(axis=0)
+    every = _every(sums)
+    curve_plain, curve_removed = split_frc(*every.plain[:2]), split_frc(*every.removed[:2])
+    nulls = [split_frc(*null[:2]) for null in every.nulls]
+    low, high = _band_of(np.stack(nulls)) if nulls else (np.full(len(curve_plain), np.nan),) * 2
+    twin_count = sums.twin_counts.sum(axis=0)
+    twin_plain = split_products(sums.twin_plain.sum(axis=0), sums.twin_plain_power, twin_count)
+    twin_removed = split_products(sums.twin_removed.sum(axis=0), sums.twin_removed_power, twin_count)
     whole = counts.sum(axis=0)
     each = np.maximum(whole, 1)[:, None, None]
     twin_each = np.maximum(sums.twin_counts.sum(axis=0), 1)[:, None, None]
     return Diagnosis(
         levels,
         _classes(sums, frame),
-        np.arange(len(frc_plain)) / (frame.box * frame.pixel_size),
-        frc_plain,
-        frc_removed,
+        np.arange(len(curve_plain)) / (frame.box * frame.pixel_size),
+        curve_plain,
+        curve_removed,
         low,
         high,
-        _curve(sums.twin_plain, sums.twin_counts),
-        _curve(sums.twin_removed, sums.twin_counts),
-        band_correlation(twin_spectra[0], twin_spectra[1], frame.bands.inside),
-        band_correlation(twin_spectra[0], twin_spectra[1], frame.bands.beyond),
+        split_frc(*twin_plain[:2]),
+        split_frc(*twin_removed[:2]),
+        split_band(*twin_removed[:2], frame.bands.inside),
+        split_band(*twin_removed[:2], frame.bands.beyond),
         _agreement(sums.twin_removed, sums.twin_counts, sharp, beyond),
         sums.raw / each,
         sums.twin_raw / twin_each,
@@ -141,27 +148,48 @@ def diagnose(sums: Sums, frame: Frame) -> Diagnosis:
     )
 
 
+class _Every(NamedTuple):
+    """What halves have in common, of all picks at or above a score bin (of one view, where one was asked for)."""
+
+    plain: Products
+    removed: Products
+    nulls: list[Products]
+
+
+def _every(sums: Sums, number: int = 0, view: int | None = None) -> _Every:
+    chosen = slice(None) if view is None else slice(view, view + 1)
+
+    def products(halves: NDArray[np.floating], power: NDArray[np.floating], counts: NDArray[np.integer]) -> Products:
+        return split_products(
+            halves[number:, :, chosen].sum(axis=(0, 1)), power[number:, chosen].sum(axis=0),
+            counts[number:, :, chosen].sum(axis=(0, 1)),
+        )  # fmt: skip
+
+    return _Every(
+        products(sums.plain, sums.plain_power, sums.counts),
+        products(sums.removed, sums.removed_power, sums.counts),
+        [products(*each) for each in zip(sums.null_removed, sums.null_power, sums.null_counts, strict=True)],
+    )
+
+
 def _level(sums: Sums, frame: Frame, number: int, sharp: NDArray[np.complex128], beyond: Band) -> Level:
     counts, removed = sums.counts[number:].sum(axis=0), sums.removed[number:].sum(axis=0)
-    spectra, used = half_spectra(removed, counts)
-    plain, _ = half_spectra(sums.plain[number:].sum(axis=0), counts)
-    inside, outside, match = [], [], []
-    for null_counts, null_removed in zip(sums.null_counts, sums.null_removed, strict=True):
-        level_counts, level_sums = null_counts[number:].sum(axis=0), null_removed[number:].sum(axis=0)
-        null, _ = half_spectra(level_sums, level_counts)
-        inside.append(band_correlation(null[0], null[1], frame.bands.inside))
-        outside.append(band_correlation(null[0], null[1], frame.bands.beyond))
-        match.append(_agreement(level_sums, level_counts, sharp, beyond))
+    every, bands = _every(sums, number), frame.bands
+    match = [
+        _agreement(null[number:].sum(axis=0), count[number:].sum(axis=0), sharp, beyond)
+        for null, count in zip(sums.null_removed, sums.null_counts, strict=True)
+    ]
+    inside, outside = (
+        summarise(split_band(*every.removed[:2], band), np.array([split_band(*null[:2], band) for null in every.nulls]))
+        for band in (bands.inside, bands.beyond)
+    )
     return Level(
         frame.edges[number],
         int(counts.sum()),
-        int(used.sum()),
-        (
-            band_correlation(plain[0], plain[1], frame.bands.inside),
-            band_correlation(plain[0], plain[1], frame.bands.beyond),
-        ),
-        summarise(band_correlation(spectra[0], spectra[1], frame.bands.inside), np.array(inside)),
-        summarise(band_correlation(spectra[0], spectra[1], frame.bands.beyond), np.array(outside)),
+        int(every.removed[2].sum()),
+        (split_band(*every.plain[:2], bands.inside), split_band(*every.plain[:2], bands.beyond)),
+        inside,
+        outside,
         summarise(_agreement(removed, counts, sharp, beyond), np.array(match)),
     )
 
@@ -173,11 +201,6 @@ def _agreement(
     spectra, used = half_spectra(halves.sum(axis=0)[None], counts.sum(axis=0)[None])
     weight = np.sqrt(counts.sum(axis=0)[used])[:, None, None]
     return band_correlation(spectra[0], sharp[used] * weight, band)
-
-
-def _curve(halves: NDArray[np.floating], counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    spectra, _ = half_spectra(halves, counts)
-    return pooled_frc(spectra[0], spectra[1])
 
 
 def _band_of(curves: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -195,23 +218,17 @@ def _classes(sums: Sums, frame: Frame) -> tuple[ClassAverage, ...]:
     total = max(int(whole.sum()), 1)
     disc = distance_grid(frame.box, 2) <= (frame.box - 1) / 2 - 1
     covariance = _covariance(sums.power / total, disc)
-    plain, removed = sums.plain.sum(axis=0), sums.removed.sum(axis=0)
-    nulls = sums.null_removed.sum(axis=1)
-    null_counts = sums.null_counts.sum(axis=1)
     mean_score = _mean_score(sums)
     found = []
     for view in range(frame.turns.views):
-        one = counts[:, view : view + 1]
+        every = _every(sums, view=view)
         template = frame.bank.images[np.flatnonzero(frame.turns.view == view)[0]][disc].astype(np.float64)
         expected = float("nan")
         if whole[view]:
             dimension = effective_dimension(template, covariance)
             expected = float(predicted_correlation(mean_score, dimension, int(whole[view])))
-        null = [
-            _halves_agree(nulls[i][:, view : view + 1], null_counts[i][:, view : view + 1], frame.bands.beyond)
-            for i in range(len(nulls))
-        ]
-        known = np.array([value for value in null if np.isfinite(value)])
+        null = np.array([split_band(*each[:2], frame.bands.beyond) for each in every.nulls])
+        known = null[np.isfinite(null)]
         ends = np.quantile(known, [0.025, 0.975]) if len(known) > 1 else np.full(2, np.nan)
         correlation = correlations(sums.raw[view][disc][None], sums.predicted[view][disc][None])[0, 0]
         found.append(
@@ -220,17 +237,12 @@ def _classes(sums: Sums, frame: Frame) -> tuple[ClassAverage, ...]:
                 int(whole[view]),
                 float(correlation) if whole[view] else float("nan"),
                 expected,
-                _halves_agree(plain[:, view : view + 1], one, frame.bands.inside),
-                _halves_agree(removed[:, view : view + 1], one, frame.bands.beyond),
+                split_band(*every.plain[:2], frame.bands.inside),
+                split_band(*every.removed[:2], frame.bands.beyond),
                 (float(ends[0]), float(ends[1])),
             )
         )
     return tuple(found)
-
-
-def _halves_agree(halves: NDArray[np.floating], counts: NDArray[np.integer], band: Band) -> float:
-    spectra, _ = half_spectra(halves, counts)
-    return band_correlation(spectra[0], spectra[1], band)
 
 
 def _mean_score(sums: Sums) -> float:

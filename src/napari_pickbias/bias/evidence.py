@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pickbias.bias.averages import Turns, cut_patches, filter_images, make_turns, turned
-from napari_pickbias.bias.frc import Bands, choose_bands
+from napari_pickbias.bias.frc import Bands, choose_bands, patch_power
 from napari_pickbias.bias.span import Removal, bank_span, removal, whitening_filter, whitening_on
 from napari_pickbias.imaging.fourier import apply_filter
 from napari_pickbias.matching.bank import TemplateBank
@@ -106,18 +106,22 @@ def make_frame(
 
 @dataclass
 class Sums:
-    """Sums over picks; ``B`` score bins, 2 halves, ``V`` views, ``R`` free nulls.
+    """Sums over picks; ``B`` score bins, 2 halves, ``V`` views, ``R`` free nulls, ``s`` shells.
 
     Attributes
     ----------
     counts : (B, 2, V), plain, removed : (B, 2, V, b, b)
         Whitened patches of the picks.
+    plain_power, removed_power : (B, V, s)
+        The sum of their powers.
     raw, predicted : (V, b, b)
         Patches as they are, and what picking alone puts into them.
     twin_counts : (2, V), twin_plain, twin_removed : (2, V, b, b), twin_raw : (V, b, b)
         Picks of noise, as many as there are real ones.
+    twin_plain_power, twin_removed_power : (V, s)
     null_counts : (R, B, 2, V), null_removed : (R, B, 2, V, b, b)
         Random places of noise.
+    null_power : (R, B, V, s)
     sharp_removed, sharp_plain : (V, b, b)
         Whitened unfiltered templates, treated like the picks, times the picks.
     power : (n, n // 2 + 1)
@@ -129,14 +133,19 @@ class Sums:
     counts: NDArray[np.int64]
     plain: NDArray[np.float64]
     removed: NDArray[np.float64]
+    plain_power: NDArray[np.float64]
+    removed_power: NDArray[np.float64]
     raw: NDArray[np.float64]
     predicted: NDArray[np.float64]
     twin_counts: NDArray[np.int64]
     twin_plain: NDArray[np.float64]
     twin_removed: NDArray[np.float64]
+    twin_plain_power: NDArray[np.float64]
+    twin_removed_power: NDArray[np.float64]
     twin_raw: NDArray[np.float64]
     null_counts: NDArray[np.int64]
     null_removed: NDArray[np.float32]
+    null_power: NDArray[np.float32]
     sharp_removed: NDArray[np.float64]
     sharp_plain: NDArray[np.float64]
     power: NDArray[np.float64]
@@ -219,12 +228,12 @@ def micrograph_evidence(
     )
     twin_half = _random_halves(len(twin.picks), rng)
     one_bin = np.zeros(len(twin.picks), np.int64)
-    null_counts, null_removed = _free_nulls(
+    null_counts, null_removed, null_power = _free_nulls(
         prepared, noise, bins, labels, step, filter_image.astype(np.float32), frame, rng, repeats
     )
     count = float(len(picks))
     sharp_white = filter_images(frame.sharp, filter_small, size)
-    views = frame.turns.view[labels]
+    views, twin_views = frame.turns.view[labels], frame.turns.view[twin_labels]
     along = filter_images(frame.bank.images[labels], power, size) * (picks["score"] / deviations[labels])[:, None, None]
     predicted = np.zeros((frame.turns.views, frame.box, frame.box))
     np.add.at(predicted, views, turned(along, labels, frame.turns))
@@ -232,14 +241,19 @@ def micrograph_evidence(
         _counts(bins, half, views, frame),
         _sum(plain, bins, half, views, frame),
         _sum(removed, bins, half, views, frame),
+        _power(plain, bins, views, frame),
+        _power(removed, bins, views, frame),
         _sum(raw, np.zeros_like(bins), np.zeros_like(half), views, frame)[0, 0],
         predicted,
-        _counts(one_bin, twin_half, frame.turns.view[twin_labels], frame)[0],
-        _sum(twin_plain, one_bin, twin_half, frame.turns.view[twin_labels], frame)[0],
-        _sum(twin_removed, one_bin, twin_half, frame.turns.view[twin_labels], frame)[0],
-        _sum(twin_raw, one_bin, np.zeros_like(twin_half), frame.turns.view[twin_labels], frame)[0, 0],
+        _counts(one_bin, twin_half, twin_views, frame)[0],
+        _sum(twin_plain, one_bin, twin_half, twin_views, frame)[0],
+        _sum(twin_removed, one_bin, twin_half, twin_views, frame)[0],
+        _power(twin_plain, one_bin, twin_views, frame)[0],
+        _power(twin_removed, one_bin, twin_views, frame)[0],
+        _sum(twin_raw, one_bin, np.zeros_like(twin_half), twin_views, frame)[0, 0],
         null_counts,
         null_removed,
+        null_power,
         step.apply(sharp_white, frame.sharp) * count,
         sharp_white * count,
         np.array(power) * count,
@@ -297,7 +311,7 @@ def _free_nulls(
     frame: Frame,
     rng: np.random.Generator,
     repeats: int,
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
     """Sum bias-removed patches at random places of noise, with the labels and bins of the picks."""
     box, shape = frame.box, (prepared.image.shape[0], prepared.image.shape[1])
     views = frame.turns.view[labels]
@@ -305,6 +319,7 @@ def _free_nulls(
     allowed = np.argwhere(prepared.inside[box // 2 :, box // 2 :][: bounds[0] + 1, : bounds[1] + 1])
     counts = np.zeros((repeats, len(frame.edges), 2, frame.turns.views), np.int64)
     sums = np.zeros((*counts.shape, box, box), np.float32)
+    power = np.zeros((repeats, len(frame.edges), frame.turns.views, box // 2 + 1), np.float32)
     plain, white = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     span = np.arange(box)
     for repeat in range(repeats if len(labels) and len(allowed) else 0):
@@ -317,7 +332,8 @@ def _free_nulls(
         half = _random_halves(len(labels), rng)
         counts[repeat] = _counts(bins, half, views, frame)
         sums[repeat] = _sum(left, bins, half, views, frame)
-    return counts, sums
+        power[repeat] = _power(left, bins, views, frame)
+    return counts, sums, power
 
 
 def _random_halves(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -341,4 +357,12 @@ def _sum(
 ) -> NDArray[np.float64]:
     found = np.zeros((len(frame.edges), 2, frame.turns.views, frame.box, frame.box))
     np.add.at(found, (bins, half, views), patches)
+    return found
+
+
+def _power(
+    patches: NDArray[np.float64], bins: NDArray[np.int64], views: NDArray[np.int64], frame: Frame
+) -> NDArray[np.float64]:
+    found = np.zeros((len(frame.edges), frame.turns.views, frame.box // 2 + 1))
+    np.add.at(found, (bins, views), patch_power(patches))
     return found
