@@ -10,11 +10,15 @@ from napari.components import ViewerModel
 from napari.layers import Image, Layer, Points
 
 from napari_pickbias.errors import InputError
+from napari_pickbias.gui.curation import Curation
+from napari_pickbias.gui.curation_layers import CurationLayers
 from napari_pickbias.gui.map_layers import limits, map_layers
 from napari_pickbias.gui.pick_layers import pick_layers
 from napari_pickbias.gui.reader import read_particles
 from napari_pickbias.gui.readers import get_reader, read_maps, read_picks
+from napari_pickbias.gui.writers import write_picks as write_layer
 from napari_pickbias.records import write_mrc
+from napari_pickbias.records.pick_tables import open_picks
 from pickbias_relion.coordinates import Picks, write_coordinate_list, write_picks
 
 
@@ -121,7 +125,7 @@ def test_a_damaged_map_says_so_and_a_foreign_archive_is_left_alone(tmp_path: Pat
 OTHERS = {
     "model.star": "data_model_classes\n\nloop_\n_rlnReferenceImage #1\n000001@run_classes.mrcs\n",
     "job.star": "data_job\n\n_rlnJobTypeLabel relion.external\n",
-    "tomo.star": "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n_rlnCoordinateZ #3\n1 2 3\n",
+    "tomograms.star": "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoTiltSeriesStarFile #2\nTS_1 TS_1.star\n",
     "empty.star": "",
     "notes.txt": "rlnCoordinateX",
 }
@@ -147,6 +151,74 @@ def test_limits_leave_hot_pixels_out(rng) -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(4)
+
+
+def tomogram_star(path: Path, rows: list[str]) -> Path:
+    labels = ["rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ", "rlnAutopickFigureOfMerit", "mine"]
+    body = [*(f"_{label} #{k}" for k, label in enumerate(labels, 1)), *rows]
+    optics = "data_optics\n\nloop_\n_rlnOpticsGroup\n_rlnTomoTiltSeriesPixelSize\n1 2.5\n\n"
+    path.write_text(optics + "\n".join(["data_particles", "", "loop_", *body]) + "\n")
+    return path
+
+
+def test_picks_of_one_tomogram_open_in_space_over_it(tmp_path: Path) -> None:
+    write_mrc(tmp_path / "TS_1.mrc", np.zeros((12, 20, 30), np.float32), 2.5)
+    star = tomogram_star(tmp_path / "p.star", ["TS_1.mrc 3 4 5 0.5 x", "TS_1.mrc 25 10 8 0.6 y"])
+    tomogram, points = layers_of(star)
+    assert tomogram.data.shape == (12, 20, 30)
+    assert isinstance(tomogram.data, np.memmap)
+    assert points.data.tolist() == [[5, 4, 3], [8, 10, 25]]
+    assert points.scale.tolist() == [2.5] * 3
+    assert [str(u) for u in points.units] == ["angstrom"] * 3
+    assert points.axis_labels == ("z", "y", "x")
+    assert points.features["mine"].astype(str).tolist() == ["x", "y"]
+    assert points.projection_mode == "rescale_spherical"
+
+
+def test_picks_of_many_tomograms_stay_each_in_its_own(tmp_path: Path) -> None:
+    star = tomogram_star(tmp_path / "p.star", [f"TS_{k % 3} {k} 4 {2 * k} 0.{k} x" for k in range(6)])
+    viewer = ViewerModel()
+    (points,) = (viewer.add_layer(Layer.create(*data)) for data in get_reader(str(star))(str(star)))
+    viewer.dims.set_current_step(0, 1)
+    viewer.dims.set_point(1, 2.5 * 8)
+    assert points._view_indices.tolist() == [4]
+    kept = tmp_path / "kept.star"
+    points.selected_data = {1, 2}
+    points.remove_selected()
+    write_layer(str(kept), *points.as_layer_data_tuple()[:2])
+    lines = star.read_text().splitlines()
+    assert kept.read_text().splitlines() == [*lines[:-6], lines[-6], *lines[-3:]]
+    points.data = points.data + 1
+    with pytest.raises(InputError, match="picks in tomograms: points were moved or added"):
+        write_layer(str(kept), *points.as_layer_data_tuple()[:2])
+
+
+def test_picks_in_tomograms_are_curated_by_their_scores(tmp_path: Path) -> None:
+    star = tomogram_star(tmp_path / "p.star", [f"TS_{k % 3} {k} 4 {2 * k} 0.{k} x" for k in range(6)])
+    source = open_picks(star)
+    curation, viewer = Curation(source.read()), ViewerModel()
+    layers = CurationLayers(viewer, curation, str(star), 20.0)
+    assert layers.points.data.shape == (6, 4)
+    assert set(layers.points.size) == {8.0}
+    curation.set_range("rlnAutopickFigureOfMerit", (0.25, 9))
+    layers.refresh()
+    assert layers.points.features["keep"].tolist() == [False] * 3 + [True] * 3
+    layers.go_to(5)
+    assert viewer.dims.current_step[0] == 2
+    assert viewer.dims.point[1] == pytest.approx(25)
+    assert layers.points._view_indices.tolist() == [5]
+    viewer.dims.set_point(1, 17.5)  # spheres of 10 Å radius, at 10 and 25 Å
+    assert layers.points._view_indices.tolist() == [2, 5]
+    layers.points.add([0, 1, 2, 3])
+    assert len(layers.points.data) == 6
+    assert curation.fixed == "picks in tomograms stay where they are"
+
+
+def test_real_picks_in_tomograms_open(data_dir: Path) -> None:
+    for name in ("tomo5/cylindra__run_it025_data.star", "tomo3/subtomo2Chimera__run_data_empiar10064.star"):
+        (points,) = layers_of(data_dir / "star" / name)
+        assert isinstance(points, Points)
+        assert points.ndim in (3, 4)
 
 
 def test_real_files_open(data_dir: Path) -> None:

@@ -30,6 +30,7 @@ from pickbias_relion.star_index import Table, text_of
 from pickbias_relion.star_optics import OLD_PIXEL_LABELS, group_of_rows, pixel_sizes, read_optics
 from pickbias_relion.star_scan import unquote
 from pickbias_relion.star_subset import write_subset
+from pickbias_relion.tomogram_places import TomogramPlaces, tomogram_places
 
 IMAGE, MICROGRAPH, LISTED = "rlnImageName", "rlnMicrographName", "rlnMicrographCoordinates"
 _SUFFIX = re.compile(r"coords_suffix_(.+)\.star$")
@@ -80,6 +81,9 @@ class StarPicks:
         table = star.rows()
         columns = _all_columns(star, table)
         features = _features(table, columns)
+        places = tomogram_places(star, table, columns)
+        if places is not None:
+            return _in_tomograms(star, table, features, places)
         name = next((label for label in NAMES if label in columns.texts), None)
         if name is not None:
             names = columns.texts[name]
@@ -247,6 +251,20 @@ def _files_of_suffix(path: Path, text: bytes, pick_name: str) -> dict[str, Path 
     return {name: coordinate_path(path.parent, name, pick_name) for name in names}
 
 
+def _in_tomograms(star: StarFile, table: Table, features: pd.DataFrame, places: TomogramPlaces) -> PickTable:
+    return PickTable(
+        features=features,
+        coordinates_px=places.coordinates_px[:, :2],
+        z_px=places.coordinates_px[:, 2],
+        micrograph=places.tomogram,
+        micrograph_names=places.names,
+        micrograph_paths=places.paths,
+        pixel_size_angstrom=places.pixel_size_angstrom or _pixel_size(star, table),
+        has_images=IMAGE in table.labels,
+        notes=(*star.notes, *places.notes),
+    )
+
+
 def _edits_of(edits: PickEdits | None, part: slice, number: int) -> PickEdits:
     """Return the edits of one micrograph's file, which has the rows ``part`` of the list."""
     if not edits:
@@ -286,7 +304,7 @@ def _read_one(file: Path) -> PickTable | None:
 def _all_columns(star: StarFile, table: Table) -> Columns:
     """Read every column: as numbers where all its values are numbers, else as text."""
     labels = list(dict.fromkeys(table.labels))
-    texts = _texts_of_first_row(star, table) | ({*NAMES, IMAGE} & set(labels))
+    texts = _texts_of_first_row(star, table) | ({*NAMES, IMAGE, "rlnTomoName"} & set(labels))
     numbers = [label for label in labels if label not in texts]
     try:
         return read_columns(star, table, floats=numbers, texts=[x for x in labels if x in texts])

@@ -205,6 +205,8 @@ class Curation:
         """Why picks cannot be moved or added here; empty where they can."""
         if self.coordinates_px is None or self.micrograph is None:
             return "the file has no coordinates of picks"
+        if self.table.z_px is not None:
+            return "picks in tomograms stay where they are"
         if self.table.has_images:
             return "the file lists extracted particles, whose images belong to their places"
         return ""

@@ -20,6 +20,7 @@ from napari_pickbias.gui.pick_layers import (
     micrograph_pixel_size,
     picks_layer,
 )
+from napari_pickbias.gui.tomogram_layers import places, sphere_px, tomogram_pixel_size, tomogram_points
 
 _COLORS = np.array(
     [[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] + [1.0] for c in (REJECTED_COLOR, KEPT_COLOR, SELECTED_COLOR)],
@@ -64,13 +65,15 @@ class CurationLayers:
         self.hide_rejected = False
         self.color_by = ""
         table = curation.table
-        self.pixel_size = micrograph_pixel_size(table)
-        self.diameter_px = circle_px(table, self.pixel_size, diameter_angstrom)
+        in_space = table.z_px is not None
+        self.pixel_size = tomogram_pixel_size(table) if in_space else micrograph_pixel_size(table)
+        self._diameter_of = sphere_px if in_space else circle_px
+        self.diameter_px = self._diameter_of(table, self.pixel_size, diameter_angstrom)
         self.points: Points | None = None
         for layer in [x for x in viewer.layers if x.metadata.get(ROLE) == source]:
             viewer.layers.remove(layer)
         shown = [x for x in viewer.layers if x.metadata.get("micrographs_of") == source]
-        if not shown:
+        if not shown and not in_space:
             made = micrograph_layer(table, source, self.pixel_size)
             if made is not None:
                 made[1]["metadata"][ROLE] = source
@@ -79,9 +82,11 @@ class CurationLayers:
             viewer.layers.remove(layer)  # the same picks without verdicts
         if table.coordinates_px is not None and table.micrograph is not None:
             self._make_points(diameter_angstrom)
+            self._thicken()
 
     def _make_points(self, diameter_angstrom: float) -> None:
-        data, show, kind = picks_layer(self.curation.table, self.source, self.pixel_size, diameter_angstrom)
+        made = tomogram_points if self.curation.table.z_px is not None else picks_layer
+        data, show, kind = made(self.curation.table, self.source, self.pixel_size, diameter_angstrom)
         show |= {"features": self._features(), "name": show["name"].replace(": picks", ": curated picks")}
         show["metadata"] |= {ROLE: self.source}
         self.points = Layer.create(data, show, kind)
@@ -129,10 +134,18 @@ class CurationLayers:
 
     def set_diameter(self, diameter_angstrom: float) -> None:
         """Draw circles of this diameter."""
-        self.diameter_px = circle_px(self.curation.table, self.pixel_size, diameter_angstrom)
+        self.diameter_px = self._diameter_of(self.curation.table, self.pixel_size, diameter_angstrom)
         if self.alive:
             assert self.points is not None
             self.points.size = self.diameter_px
+            self._thicken()
+
+    def _thicken(self) -> None:
+        """In tomograms, show the spheres that a slice cuts, not only those with their middle in it."""
+        if self.curation.table.z_px is not None:
+            reach = self.diameter_px / 2 * (self.pixel_size or 1.0)
+            margin = (0.0,) * (self.viewer.dims.ndim - 3) + (reach, 0.0, 0.0)
+            self.viewer.dims.margin_left = self.viewer.dims.margin_right = margin
 
     @property
     def alive(self) -> bool:
@@ -156,6 +169,8 @@ class CurationLayers:
             return
         self.go_to_micrograph(int(curation.micrograph[row]))
         x, y = curation.coordinates_px[row] * (self.pixel_size or 1.0)
+        if curation.table.z_px is not None:
+            self.viewer.dims.set_point(1, float(curation.table.z_px[row]) * (self.pixel_size or 1.0))
         camera_of(self.viewer).center = (0.0, float(y), float(x))
 
     # -- what the user does in the canvas ----------------------------------------------------------------------------
@@ -215,7 +230,7 @@ class CurationLayers:
         if now.shape != before.shape:  # somebody set other points altogether
             self._restore()
             return "The layer got other points, which were put back: add, move and delete single picks."
-        rows = np.flatnonzero((now[:, 1:] != before[:, 1:]).any(axis=1))
+        rows = np.flatnonzero((now != before).any(axis=1))
         if self.curation.fixed:
             self._restore()
             return f"No pick was moved: {self.curation.fixed}."
@@ -225,10 +240,12 @@ class CurationLayers:
     # -- points as the curation has them -----------------------------------------------------------------------------
 
     def _place(self) -> NDArray[np.float32]:
-        """Return micrograph, y, x of every pick."""
+        """Return micrograph (or tomogram, z), y, x of every pick."""
         curation = self.curation
         assert curation.coordinates_px is not None
         assert curation.micrograph is not None
+        if curation.table.z_px is not None:
+            return places(curation.table.z_px, curation.micrograph, curation.coordinates_px)
         return np.column_stack([curation.micrograph, curation.coordinates_px[:, ::-1]]).astype(np.float32)
 
     def _features(self) -> pd.DataFrame:
@@ -249,7 +266,7 @@ class CurationLayers:
         self._shown_version = self.curation.places_version
         place, kept = self._place(), {x for x in self.points.selected_data if x < len(self.curation)}
         self.points.selected_data.clear()
-        self.points.data = place.reshape(-1, 3)
+        self.points.data = place.reshape(-1, self.points.ndim)
         self.points.features = self._features()
         self.points.size = self.diameter_px
         symbols = np.array(SYMBOLS)[np.where(self.curation.added, 2, self.curation.moved)]

@@ -10,6 +10,7 @@ import numpy as np
 from napari_pickbias.errors import InputError
 from napari_pickbias.gui.micrograph_stack import LIMITS, MicrographStack
 from napari_pickbias.gui.preferences import preference
+from napari_pickbias.gui.tomogram_layers import tomogram_layers
 from napari_pickbias.records import read_header
 from napari_pickbias.records.pick_tables import PickTable, open_picks
 
@@ -100,6 +101,8 @@ def circle_px(table: PickTable, pixel_size: float | None, diameter_angstrom: flo
 def pick_layers(path: str | Path) -> list[LayerData]:
     """Return the layers of a file with picks or micrographs: the micrographs that are there, then the picks.
 
+    For picks in tomograms see :func:`napari_pickbias.gui.tomogram_layers.tomogram_layers`.
+
     Raises
     ------
     InputError
@@ -107,6 +110,8 @@ def pick_layers(path: str | Path) -> list[LayerData]:
     """
     table = open_picks(path).read()
     source = str(Path(path).absolute())
+    if table.z_px is not None:
+        return tomogram_layers(table, source)
     pixel_size = micrograph_pixel_size(table)
     micrographs = micrograph_layer(table, source, pixel_size)
     layers = [] if micrographs is None else [micrographs]

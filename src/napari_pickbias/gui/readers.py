@@ -19,8 +19,9 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 _LOOKED_AT = 1 << 22
 _PICKS = re.compile(rb"^[ \t]*_(rln(CoordinateX|MicrographCoordinates|MicrographName)|CoordinateX)\b", re.MULTILINE)
-_OTHER = re.compile(rb"^[ \t]*_rln(Tomo\w+|CoordinateZ|JobTypeLabel|PipeLine\w+)\b", re.MULTILINE)
-"""Tomography, whose picks lie in volumes, and RELION's own books."""
+_OTHER = re.compile(rb"^[ \t]*_rln(Tomo\w+|JobTypeLabel|PipeLine\w+)\b", re.MULTILINE)
+"""Tilt series and lists of tomograms, and RELION's own books."""
+_IN_TOMOGRAMS = re.compile(rb"^[ \t]*_rln(CoordinateZ|CenteredCoordinateZAngst)\b", re.MULTILINE)
 _IMAGES = re.compile(rb"^[ \t]*_rlnImageName\b", re.MULTILINE)
 _PICK_SUFFIXES = {".star", ".cbox", ".box"}
 _MAP_SUFFIXES = {".mrc", ".map", ".mrcs"}
@@ -68,6 +69,8 @@ def _holds_picks(path: Path) -> bool:
     with path.open("rb") as stream:
         head = stream.read(_LOOKED_AT)
     if path.name.startswith("coords_suffix_") and b"data_" not in head:
+        return True
+    if _IN_TOMOGRAMS.search(head) is not None:
         return True
     return _PICKS.search(head) is not None and _OTHER.search(head) is None and _IMAGES.search(head) is None
 

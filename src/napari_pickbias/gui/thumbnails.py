@@ -68,7 +68,7 @@ def images_of(path: str | Path, table: PickTable, box_px: int) -> Images | None:
 
     ``box_px`` is the side of a crop in micrograph pixels.
     """
-    if table.has_images:
+    if table.has_images and table.z_px is None:
         try:
             source = open_particles(path)
             try:
@@ -77,6 +77,8 @@ def images_of(path: str | Path, table: PickTable, box_px: int) -> Images | None:
                 return source.read(1.0).images  # looking needs no pixel size
         except InputError:
             pass  # its stacks are not there; the micrographs may be
+    if table.z_px is not None:
+        return None  # tomograms have no pictures of single picks
     if table.coordinates_px is None or table.micrograph is None or not any(table.micrograph_paths):
         return None
     return MicrographCrops(table.micrograph_paths, table.micrograph, table.coordinates_px, max(8, box_px))

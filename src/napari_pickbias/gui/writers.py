@@ -71,9 +71,25 @@ def _changes(
     kept[rows[of_file & keep]] = True
     if table.coordinates_px is None:
         return kept, PickEdits()
+    if table.z_px is not None:
+        _refuse_other_places(data, rows, of_file, table)
+        return kept, PickEdits()
     xy = data[:, :0:-1].round(3)
     moved = of_file.copy()
     moved[of_file] = ~np.isclose(xy[of_file], table.coordinates_px[rows[of_file]], atol=0.01, rtol=0).all(axis=1)
     added = ~of_file & keep
     micrograph = np.clip(np.rint(data[added, 0]), 0, max(0, len(table.micrograph_names) - 1)).astype(np.int64)
     return kept, PickEdits(rows[moved], xy[moved], micrograph, xy[added])
+
+
+def _refuse_other_places(
+    data: NDArray[np.float64], rows: NDArray[np.int64], of_file: NDArray[np.bool_], table: PickTable
+) -> None:
+    assert table.coordinates_px is not None
+    assert table.z_px is not None
+    expected = np.column_stack([table.z_px, table.coordinates_px[:, ::-1]])
+    if not of_file.all() or not np.allclose(data[:, -3:], expected[rows], atol=0.05, rtol=1e-6):
+        raise InputError(
+            "picks in tomograms: points were moved or added, whose rows cannot be written; undo that, and add picks in "
+            "the program that picked them"
+        )

@@ -46,6 +46,8 @@ class PickTable:
     notes : tuple of str
     coordinate_columns : tuple of str
         The features that hold x and y as ``coordinates_px`` does; empty where none do.
+    z_px : ndarray, shape (n,), or None
+        Of picks in tomograms, in the same pixels: ``micrograph`` and its kin then speak of tomograms.
     """
 
     features: pd.DataFrame
@@ -57,6 +59,7 @@ class PickTable:
     has_images: bool = False
     notes: tuple[str, ...] = field(default=())
     coordinate_columns: tuple[str, ...] = ()
+    z_px: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.features)
