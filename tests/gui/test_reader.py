@@ -141,7 +141,7 @@ def test_a_star_file_opens_as_a_stack_in_angstrom(particle_files) -> None:
     assert metadata["source"] == str(particle_files.star)
     assert metadata["pixel_size"] == 4.0
     table = metadata["features"]
-    assert list(table.columns) == ["row", "optics_group", "micrograph", "x_px", "y_px"]
+    assert list(table.columns)[:5] == ["row", "optics_group", "micrograph", "x_px", "y_px"]
     assert table.loc[5].tolist() == [5, "group1", "mic2.mrc", 50, 100]
 
     viewer = ViewerModel()
@@ -151,6 +151,36 @@ def test_a_star_file_opens_as_a_stack_in_angstrom(particle_files) -> None:
     assert [str(u) for u in layer.units] == ["pixel", "angstrom", "angstrom"]
     assert not layer.rgb
     assert not layer.multiscale
+
+
+def test_every_column_of_the_file_is_a_feature(particle_files) -> None:
+    star = particle_files.star
+    star.write_text(
+        star.read_text().replace("_rlnOpticsGroup #5", "_rlnOpticsGroup #5\n_hisOwn #6").replace(" 1\n", " 1 abc\n")
+    )
+    (layer,) = particle_layers(star)
+    features = layer[1]["metadata"]["features"]
+    assert {"rlnImageName", "rlnCoordinateX", "hisOwn"} <= set(features)
+    assert set(features["hisOwn"].astype(str)) == {"abc"}
+    assert features["rlnCoordinateX"].tolist() == [10 * k for k in range(400)]
+
+
+def test_a_cs_file_opens_as_a_stack_in_angstrom(particle_files, tmp_path: Path) -> None:
+    count = len(particle_files.images)
+    fields = [("uid", "<u8"), ("blob/path", "S40"), ("blob/idx", "<u4"), ("blob/shape", "<u4", 2)]
+    rows = np.zeros(count, [*fields, ("blob/psize_A", "<f4"), ("blob/sign", "<f4"), ("mine/own", "<f4")])
+    rows["uid"] = np.arange(1, count + 1)
+    rows["blob/path"], rows["blob/shape"] = b"particles.mrcs", 32
+    rows["blob/idx"], rows["blob/psize_A"], rows["blob/sign"] = np.arange(count), 4.0, 1
+    rows["mine/own"] = np.arange(count)
+    with (tmp_path / "p.cs").open("wb") as stream:
+        np.save(stream, rows)
+    stack, options, _ = particle_layers(tmp_path / "p.cs")[0]
+    assert isinstance(stack, ParticleStack)
+    assert options["scale"] == (1.0, 4.0, 4.0)
+    assert options["units"] == ("pixel", "angstrom", "angstrom")
+    assert options["metadata"]["features"]["mine/own"].tolist() == list(range(count))
+    assert np.array_equal(stack[7], particle_files.images[7])
 
 
 def test_a_bare_stack_opens_with_the_pixel_size_of_its_header(particle_files) -> None:

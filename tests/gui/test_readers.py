@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -13,6 +14,7 @@ from napari_pickbias.errors import InputError
 from napari_pickbias.gui.curation import Curation
 from napari_pickbias.gui.curation_layers import CurationLayers
 from napari_pickbias.gui.map_layers import limits, map_layers
+from napari_pickbias.gui.particle_stack import ParticleStack
 from napari_pickbias.gui.pick_layers import pick_layers
 from napari_pickbias.gui.reader import read_particles
 from napari_pickbias.gui.readers import get_reader, read_maps, read_picks
@@ -109,6 +111,41 @@ def test_a_micrograph_alone_is_flat_and_a_header_without_size_means_pixels(tmp_p
     (layer,) = layers_of(write_mrc(tmp_path / "m.mrc", np.arange(12.0).reshape(3, 4), None))
     assert layer.data.shape == (3, 4)
     assert [str(u) for u in layer.units] == ["pixel", "pixel"]
+
+
+@pytest.mark.parametrize("kind", [">f4", "<f2", ">i2", "i1", "<u2"])
+@pytest.mark.parametrize("suffix", [".mrc", ".mrcs", ".rec", ".map"])
+def test_every_number_format_opens_lazily_with_its_scale(tmp_path: Path, kind: str, suffix: str, rng) -> None:
+    data = rng.integers(0, 100, (4, 6, 6)).astype(kind)
+    path = tmp_path / f"x{suffix}"
+    with mrcfile.new(path) as file:
+        file.set_data(data)
+        file.voxel_size = 2.5
+        (file.set_image_stack if suffix == ".mrcs" else file.set_volume)()
+    (layer,) = layers_of(path)
+    assert np.array_equal(np.asarray(layer.data), data.astype(np.float32))
+    assert isinstance(layer.data, np.memmap | ParticleStack)
+    assert layer.scale.tolist() == [1.0 if suffix == ".mrcs" else 2.5, 2.5, 2.5]
+    assert [str(u) for u in layer.units] == ["pixel" if suffix == ".mrcs" else "angstrom", "angstrom", "angstrom"]
+
+
+@pytest.mark.parametrize("suffix", [".mrc", ".mrcs", ".rec"])
+def test_a_voxel_size_of_zero_opens_in_pixels(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    with mrcfile.new(path) as file:
+        file.set_data(np.zeros((4, 6, 6), np.float32))
+    (layer,) = layers_of(path)
+    assert layer.scale.tolist() == [1.0] * 3
+    assert {str(u) for u in layer.units} == {"pixel"}
+
+
+def test_a_micrograph_without_voxel_size_takes_that_of_the_list(pick_files) -> None:
+    for path in pick_files.micrographs:
+        with mrcfile.open(path, "r+") as file:
+            file.voxel_size = 0
+    micrographs, points = layers_of(pick_files.star)
+    assert micrographs.scale.tolist() == points.scale.tolist() == [1, 2, 2]
+    assert {str(u) for u in micrographs.units[1:]} == {"angstrom"}
 
 
 def test_a_damaged_map_says_so_and_a_foreign_archive_is_left_alone(tmp_path: Path) -> None:

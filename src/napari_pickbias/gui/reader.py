@@ -15,6 +15,7 @@ from napari_pickbias.errors import InputError
 from napari_pickbias.gui.particle_stack import ParticleStack
 from napari_pickbias.gui.preferences import preference
 from napari_pickbias.records import MemoryImages, Particles, open_particles
+from napari_pickbias.records.pick_tables import open_picks
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -23,6 +24,7 @@ _TOMOGRAPHY_LABEL = re.compile(rb"^[ \t]*_rln(Tomo\w+|CoordinateZ|CtfImage)\b", 
 """Columns of subtomograms and tilt series, whose images are no single particles."""
 _LOOKED_AT = 1 << 22
 """Bytes of a STAR in which the particle table's header must begin; only thousands of optics groups come before it."""
+_TABLES = (".star", ".cs", ".csg")
 _SAMPLE = 64
 """Images from which the contrast limits are taken."""
 
@@ -102,6 +104,7 @@ def particle_layers(
         known = False
     if len(particles) == 0:
         raise InputError(f"{path}: holds no particles; open a file with at least one row")
+    columns = open_picks(path).read().features if Path(path).suffix.lower() in _TABLES else None
     boxes = np.asarray(particles.images.box_sizes)
     key = np.stack([boxes, np.round(particles.pixel_size_angstrom * 1e4).astype(np.int64)], axis=1)
     unique, inverse = np.unique(key, axis=0, return_inverse=True)
@@ -111,7 +114,7 @@ def particle_layers(
         rows = np.flatnonzero(inverse.ravel() == index)
         pixel = float(np.median(particles.pixel_size_angstrom[rows]))
         name = Path(path).stem + (f" ({box} px, {pixel:.4g} Å/px)" if len(unique) > 1 else "")
-        stack, options, kind = _layer(path, particles, rows, int(box), pixel if known else None, name, lazy)
+        stack, options, kind = _layer(path, particles, rows, int(box), pixel if known else None, name, lazy, columns)
         layers.append((stack, options | {"translate": (0.0, top, 0.0)}, kind))
         top += 1.4 * int(box) * pixel  # images of different boxes stand below each other
     return layers
@@ -125,6 +128,7 @@ def _layer(
     pixel_size: float | None,
     name: str,
     lazy: bool,
+    columns: pd.DataFrame | None,
 ) -> LayerData:
     stack = ParticleStack(particles.images, rows, box)
     if not lazy:
@@ -134,7 +138,7 @@ def _layer(
         "source": str(Path(path).absolute()),
         "pixel_size": pixel_size,
         "rows": rows,
-        "features": particle_table(particles, rows),
+        "features": particle_table(particles, rows, columns),
         "notes": list(particles.notes),
     }
     return (
@@ -164,8 +168,11 @@ def contrast_limits(stack: ParticleStack) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def particle_table(particles: Particles, rows: NDArray[np.int64]) -> pd.DataFrame:
-    """Return what is known of each particle of ``rows``: one row each, ``row`` being its row in the file."""
+def particle_table(particles: Particles, rows: NDArray[np.int64], columns: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return what is known of each particle of ``rows``: one row each, ``row`` being its row in the file.
+
+    ``columns`` are those of the file, under their own names.
+    """
     groups = np.array(particles.optics_group_names)[particles.optics_group[rows]]
     table = pd.DataFrame({"row": rows, "optics_group": groups})
     if particles.micrograph is not None:
@@ -175,4 +182,7 @@ def particle_table(particles: Particles, rows: NDArray[np.int64]) -> pd.DataFram
     if particles.ctf is not None:
         ctf = particles.ctf
         table["defocus_angstrom"] = (ctf.defocus_u_angstrom[rows] + ctf.defocus_v_angstrom[rows]) / 2
+    for name in [] if columns is None else columns.columns:
+        if name not in table:
+            table[name] = columns[name].iloc[rows].array
     return table
