@@ -58,7 +58,8 @@ def arguments(folder: Path, out: Path, *more: str) -> list[str]:
 
 def test_diagnosis_of_own_picks(project_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert main(arguments(project_folder, out, "--threshold", "4")) == 0
+    own = str(project_folder / "templates.mrcs")
+    assert main(arguments(project_folder, out, "--threshold", "4", "--class-averages", "2", "--averages", own)) == 0
     said = capsys.readouterr().out
     summary = json.loads((out / "summary.json").read_text())
     results = summary["results"]
@@ -84,7 +85,16 @@ def test_diagnosis_of_own_picks(project_folder: Path, tmp_path: Path, capsys: py
     assert len((out / "fdr.csv").read_text().splitlines()) > 20
     assert len((out / "frc.csv").read_text().splitlines()) == 30 // 2 + 2
 
-    assert main(arguments(project_folder, out, "--threshold", "4", "--resume")) == 0
+    # classes that know no template, of picks and of noise, and averages of another program
+    classes = results["classes"]
+    assert sum(classes["picks"]["picks"]) == results["observed_picks"]
+    assert classes["picks"]["mean_correlation"] > 0.6
+    assert classes["random"]["mean_correlation"] < 0.5
+    assert classes["given"]["correlation"][0] > 0.8 > max(classes["given"]["random_noise"])
+    assert mrcfile.read(out / "classes_picks.mrcs").shape == (4, 30, 30)
+    assert "Class averages that know no template" in page
+    more = ("--threshold", "4", "--class-averages", "2", "--averages", own)
+    assert main(arguments(project_folder, out, *more, "--resume")) == 0
     assert "finished already" in capsys.readouterr().out
     assert main(arguments(project_folder, out, "--threshold", "4")) == 2
     assert "exists already" in capsys.readouterr().err
@@ -132,6 +142,8 @@ def test_diagnosis_of_foreign_picks(project_folder: Path, tmp_path: Path) -> Non
             "no pick reaches a score of 60.00; lower --threshold, or check --pixel-size and --contrast",
         ),
         (["--fdr", "2"], "--fdr 2.0: "),
+        (["--class-averages", "1"], "--class-averages 1: "),
+        (["--averages", "nowhere.mrcs"], "--averages nowhere.mrcs: "),
         (["--map", "some.mrc"], "--map, --templates: both are given"),
     ],
 )

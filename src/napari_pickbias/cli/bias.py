@@ -39,6 +39,7 @@ from napari_pickbias.runs.cores import allowed_cores
 @click.option(
     "--picker-timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that one run of --picker may take."
 )
+@click.option("--averages", metavar="FILE", help="Class averages of these picks by another program: are they bias?")
 @click.option("--poses", metavar="FILE", help="Refined particles: tells which views the picks miss.")
 @run_options
 @model_options(BiasParameters)
@@ -51,6 +52,7 @@ def command(
     poses: str | None,
     picker: str | None,
     picker_timeout: float | None,
+    averages: str | None,
     out: str,
     threads: int | None,
     overwrite: bool,
@@ -68,14 +70,16 @@ def command(
     # Numerical libraries take seconds to load: not before the options are known to be sound.
     from napari_pickbias.records.micrographs import open_micrographs
     from napari_pickbias.runs.bias import run_bias
+    from napari_pickbias.runs.bias_classes import open_averages
     from napari_pickbias.runs.pick import open_template_input
 
     wanted = open_template_input(map_path, templates, parameters.templates_pixel_size)
+    made = None if averages is None else open_averages(averages)
     found = open_micrographs(micrographs, parameters.pixel_size)
     job = run_bias(
         found, wanted, parameters, out, template_path=Path(map_path or templates or ""), picks=picks,
         picks_pixel_size=picks_pixel_size, poses=poses, picker=picker, picker_timeout=picker_timeout,
-        threads=threads or allowed_cores(), overwrite=overwrite, resume=resume,
+        averages=made, threads=threads or allowed_cores(), overwrite=overwrite, resume=resume,
     )  # fmt: skip
     run = drive(job, quiet=quiet)
     if quiet:

@@ -43,6 +43,10 @@ class BiasParameters(BaseModel):
     surrogates: int = Field(2, ge=1, le=100, description="Noise images for each micrograph")
     border: float = Field(0.0, ge=0, description="Width of the border to leave out in Å")
     nulls: int = Field(32, ge=8, le=1000, description="Repeats of the random-place null")
+    class_averages: int | None = Field(
+        None, ge=2, le=200, description="Classify picks and noise into so many classes that know no template"
+    )
+    align_classes: bool = Field(False, description="Let these classes turn in their plane; takes twelve times as long")
     seed: int = Field(0, ge=0, description="Seed of every random choice")
 
     def picking(self, lowpass: float) -> PickParameters:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_pickbias.report.bias_classes import classes_section
 from napari_pickbias.report.bias_figures import VERDICT_COLORS, fdr_panel, frc_panel, micrograph_panel, picture_panel
 from napari_pickbias.report.bias_picker import picker_section
 from napari_pickbias.report.document import Document, Fact, Section, Table
@@ -17,6 +18,7 @@ from napari_pickbias.report.provenance import input_table, parameter_table, prog
 if TYPE_CHECKING:
     from napari_pickbias.bias.views import ViewRecall
     from napari_pickbias.jobs.bias import BiasResult
+    from napari_pickbias.jobs.bias_classes import Classes
     from napari_pickbias.jobs.bias_parameters import BiasParameters
     from napari_pickbias.jobs.bias_picker import PickerNull
     from napari_pickbias.jobs.pick_candidates import PickCandidates
@@ -37,6 +39,7 @@ def write_bias_report(
     report_name: str = "report",
     recall: ViewRecall | None = None,
     taken: PickerNull | None = None,
+    classes: Classes | None = None,
 ) -> dict[str, Path]:
     """Write ``report.html`` and ``<report_name>.pdf`` into ``directory``, each whole or not at all.
 
@@ -48,7 +51,7 @@ def write_bias_report(
     from napari_pickbias.report.html import write_html
     from napari_pickbias.report.pdf import write_pdf
 
-    document = bias_document(result, summary, recall, taken)
+    document = bias_document(result, summary, recall, taken, classes)
     files = {"html": Path(directory) / "report.html", "pdf": Path(directory) / f"{report_name}.pdf"}
     write_html(document, files["html"])
     write_pdf(document, files["pdf"])
@@ -60,6 +63,7 @@ def bias_document(
     summary: Mapping[str, Any],
     recall: ViewRecall | None = None,
     taken: PickerNull | None = None,
+    classes: Classes | None = None,
 ) -> Document:
     """Return the report of the diagnosis, its figures not yet drawn."""
     verdict = result.verdict
@@ -84,6 +88,7 @@ def bias_document(
             Section("What is not from the template", panels=(frc_panel(result),)),
             Section("A micrograph", panels=(micrograph_panel(result),)),
             Section("Class averages", tables=(_classes(result),)),
+            *([] if classes is None else [classes_section(classes, result.frame.pixel_size)]),
             *([] if taken is None else [picker_section(taken)]),
             *([] if recall is None else [_views(recall)]),
             Section("What was assumed", paragraphs=assumed(result.candidates, result.parameters, result.lowpass)),

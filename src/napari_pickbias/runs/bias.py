@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_pickbias.errors import InputError
 from napari_pickbias.imaging.fourier import radius_grid
 from napari_pickbias.jobs.bias import BiasResult, bias_job
+from napari_pickbias.jobs.bias_classes import Classes, class_job
 from napari_pickbias.jobs.bias_parameters import BiasParameters
 from napari_pickbias.jobs.bias_picker import PickerNull, with_picker
 from napari_pickbias.jobs.bias_views import ViewRecall, view_recall
@@ -25,6 +26,7 @@ from napari_pickbias.records import write_mrc
 from napari_pickbias.records.atomic import atomic_path
 from napari_pickbias.records.micrographs import MicrographSet, one_pixel_size, read_headers
 from napari_pickbias.report.bias import write_bias_report
+from napari_pickbias.runs.bias_classes import classes_of, write_classes
 from napari_pickbias.runs.bias_picker import (
     WORK,
     PickerCommand,
@@ -65,6 +67,7 @@ def run_bias(
     poses: str | Path | None = None,
     picker: str | None = None,
     picker_timeout: float | None = None,
+    averages: TemplateInput | None = None,
     threads: int = 1,
     overwrite: bool = False,
     resume: bool = False,
@@ -99,6 +102,8 @@ def run_bias(
         micrographs (unless ``picks`` are given) and on noise like them, and that is what its picks are judged by.
     picker_timeout : float, optional
         Seconds that one run of it may take.
+    averages : TemplateInput, optional
+        Class averages that another program made of these picks; compared with what bias alone gives.
     threads : int
         No result depends on it.
     report_name : str
@@ -131,6 +136,7 @@ def run_bias(
         "poses": None if poses is None else str(poses),
         "picker": picker,
         "picker_timeout": picker_timeout,
+        "averages": None if averages is None else averages.name,
     }
     with claim(out, TOOL, chosen, inputs, overwrite=overwrite, resume=resume, shared=shared) as directory:
         path = directory.path
@@ -165,16 +171,25 @@ def run_bias(
                 None if refined is None
                 else view_recall(refined, result.picks, result.candidates.diameter_angstrom / pixel)
             )  # fmt: skip
+            classes: Classes | None = None
+            if parameters.class_averages is not None or averages is not None:
+                classes = yield from class_job(
+                    micrographs, templates, result, parameters.class_averages or 0, align=parameters.align_classes,
+                    given=averages,
+                )  # fmt: skip
             yield Progress("write", 0, 2, "writing the noise twin, averages and tables")
             files = _write_pictures(result, path) | _write_tables(result, path) | _write_twin(result, path)
             if taken is not None:
                 files |= write_picker(taken, path)
+            if classes is not None:
+                files |= write_classes(classes, path, result.frame.pixel_size)
             directory.record_outputs(list(files.values()))
             yield Progress("write", 1, 2, "writing the report")
             results = results_of(result, warnings) | ({} if recall is None else {"view_recall": recall_of(recall)})
             results |= {} if taken is None else {"picker": picker_of(taken)}
+            results |= {} if classes is None else {"classes": classes_of(classes)}
             summary = build_summary(TOOL, chosen, inputs, results, seconds)
-            files |= write_bias_report(result, summary, path, report_name, recall, taken)
+            files |= write_bias_report(result, summary, path, report_name, recall, taken, classes)
             seconds["total"] = time.perf_counter() - start
             summary = build_summary(TOOL, chosen, inputs, summary["results"], seconds)
             files |= {"summary": path / "summary.json", "log": path / "pickbias.log"}
