@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,9 @@ from napari_pickbias.jobs.pickfree_patches import (
     whitened,
     whitening_filter,
 )
-from napari_pickbias.pickfree import Record
+from napari_pickbias.pickfree import Options, Record, Stage
+from napari_pickbias.pickfree.chain import first_state, iterate, make_model
+from napari_pickbias.pickfree.rotation_levels import rotation_levels
 from napari_pickbias.records import CtfParameters, Micrographs, Volume, write_mrc
 from napari_pickbias.report.pickfree import pickfree_document
 
@@ -128,6 +131,25 @@ def test_several_starts_and_the_fsc_prior(tmp_path: Path) -> None:
     assert (len(one.starts), one.null_starts) == (1, [])
     rows = [row[0] for row in pickfree_document(more, {}).sections[1].tables[0].rows]
     assert rows[-2:] == ["surrogates (null), start 1", "surrogates (null), start 2"]
+
+
+def test_memory_does_not_grow_with_the_patches(tmp_path: Path) -> None:
+    """A few numbers a patch stay; the patches themselves (576 bytes each) are read chunk by chunk."""
+    size, peaks = 12, []
+    levels = rotation_levels(24, 24)
+    image = np.random.default_rng(0).normal(size=(64, size, size)).astype(np.float32)
+    for count in (1024, 8192):
+        file = tmp_path / f"{count}.npy"
+        np.tile(image, (count // 64, 1, 1)).tofile(file)
+        patches = np.memmap(file, np.float32, "r", shape=(count, size, size))
+        model = make_model(size, levels, patches=count)
+        state = first_state(model, np.full((size,) * 3, 0.01, np.float32), 1.0, junk=0.02)
+        tracemalloc.start()
+        iterate(patches, model, state, Stage(1), Options(junk=True), np.arange(count), np.random.default_rng(0))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # about 130 bytes a patch: likelihoods, probabilities, row numbers
+    assert (peaks[1] - peaks[0]) / (8192 - 1024) < 200
 
 
 def test_defocus_groups_are_quantiles() -> None:

@@ -81,24 +81,27 @@ def headline(result: PickfreeResult) -> str:
     gain = result.chains["map"].records[-1].log_likelihood
     ratio = result.norm_ratio()
     if not result.evidence:
+        became = f"decayed to {ratio:.0%} of its start" if ratio < 1 else f"has {ratio:.0%} of its start's norm"
+        picked = f" Template picking on such noise keeps {result.picking[-1]:.0%}." if result.picking else ""
         return (
             f"No evidence: the micrographs cannot be told from noise ({gain:+.4f} log-likelihood per patch), and the "
-            f"map decayed to {ratio:.0%} of its start; nothing of its shape comes from the data."
+            f"map {became}; nothing of its shape comes from the data.{picked}"
         )
     pixels = result.resolution_px
     reach = "the half maps do not agree"
     if pixels is not None:
         reach = f"the half maps agree to {pixels * result.voxel_size_angstrom:.3g} Å"
+    above = "the null" if "null" in result.chains else "white noise (no null was run)"
     return (
         f"The map explains the micrographs better than noise does: {gain:+.3f} log-likelihood per patch, "
-        f"{result.standard_errors:.0f} standard errors above the null; {reach}."
+        f"{result.standard_errors:.0f} standard errors above {above}; {reach}."
     )
 
 
 def _facts(result: PickfreeResult) -> tuple[Fact, ...]:
     last = result.chains["map"].records[-1]
     facts = [
-        Fact("Evidence", "yes" if result.evidence else "no evidence", "the likelihood exceeds the null's by 3 errors"),
+        Fact("Evidence", "yes" if result.evidence else "none", "needed: 3 standard errors over the null's likelihood"),
         Fact(
             "Log-likelihood",
             f"{last.log_likelihood:+.4g}",
@@ -110,6 +113,8 @@ def _facts(result: PickfreeResult) -> tuple[Fact, ...]:
     if "null" in result.chains:
         null = result.chains["null"].records[-1]
         facts.insert(2, Fact("Null", f"{null.log_likelihood:+.4g}", f"per patch; norm {result.norm_ratio('null'):.2f}"))
+    if result.picking:
+        facts.insert(-1, Fact("Template picking", f"{result.picking[-1]:.2f}", "of the start's norm kept, on the null"))
     pixels = result.resolution_px
     if pixels is not None:
         facts.append(Fact("Resolution", f"{pixels * result.voxel_size_angstrom:.3g} Å", "half maps, FSC 0.143"))
