@@ -15,16 +15,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#8A8A8A"
+SHOWN = ("70S-11", "BPTI-11", "ADK-11", "70S-11-touching-1000", "70S-15", "70S-21")
+"""Cases whose sections are drawn; their starts are low-passed truths, which need no alignment."""
 Runs = dict[str, list[dict[str, Any]]]
 
 
 def read(path: Path) -> Runs:
-    """Return the runs by case, in the order of the file."""
+    """Return the runs by case, in the order of the file, seeds in theirs."""
     found: Runs = defaultdict(list)
     for line in path.read_text().splitlines():
         record = json.loads(line)
         found[record["case"]].append(record)
-    return found
+    return {name: sorted(records, key=lambda r: int(r["seed"])) for name, records in found.items()}
 
 
 def draw_fsc(runs: Runs) -> Figure:
@@ -68,8 +70,8 @@ def draw_iterations(runs: Runs) -> Figure:
 
 
 def draw_sections(runs: Runs) -> Figure:
-    """Return central sections of truth, start and end, one row a case (first seed, starts that need no alignment)."""
-    shown = {name: records[0] for name, records in runs.items() if records[0]["start"] == "lowpass"}
+    """Return central sections of truth, start and end, one row a case, its first seed."""
+    shown = {name: runs[name][0] for name in SHOWN if name in runs}
     figure = Figure(figsize=(4.6, 1.35 * len(shown)), layout="constrained")
     for row, (name, record) in zip(figure.subplots(len(shown), 3, squeeze=False), shown.items(), strict=True):
         sections = [np.array(section) for section in record["sections"]]
@@ -87,8 +89,8 @@ def table(runs: Runs) -> str:
     """Return the runs as Markdown, means and standard deviations over seeds."""
     lines = [
         "| case | patches / particles | SNR | seeds | shell of FSC 0.5, start → end | FSC of the last three "
-        "shells at the end | log-likelihood a patch | empty (true) | s |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "shells at the end | correlation | log-likelihood a patch | empty (true) | s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, records in runs.items():
         crossing = np.array([[r["crossing"][0], r["crossing"][-1]] for r in records])
@@ -96,11 +98,14 @@ def table(runs: Runs) -> str:
         likelihood = np.array([r["log_likelihood"][-1] for r in records])
         first = records[0]
         spread = f" ± {crossing[:, 1].std():.2f}" if len(records) > 1 else ""
+        before = f" ± {crossing[:, 0].std():.2f}" if crossing[:, 0].std() > 5e-3 else ""
+        likeness = np.array([[r["correlation"][0], r["correlation"][-1]] for r in records])
         lines.append(
             f"| {name} | {first['patches']} / {first['particles']} | {first['snr']:g} | {len(records)} | "
-            f"{crossing[:, 0].mean():.2f} → {crossing[:, 1].mean():.2f}{spread} of {len(first['fsc'][0])} | "
-            f"{' '.join(f'{v:.2f}' for v in last)} | {likelihood.mean():.3f} ± {likelihood.std():.3f} | "
-            f"{np.mean([r['empty'] for r in records]):.3f} ({first['true_empty']:.3f}) | "
+            f"{crossing[:, 0].mean():.2f}{before} → {crossing[:, 1].mean():.2f}{spread} of {len(first['fsc'][0])} | "
+            f"{' '.join(f'{v:.2f}' for v in last)} | {likeness[:, 0].mean():.2f} → {likeness[:, 1].mean():.2f} | "
+            f"{likelihood.mean():.3f} ± {likelihood.std():.3f} | "
+            f"{np.mean([r['empty'] for r in records]):.3f} ({max(first['true_empty'], 0):.3f}) | "
             f"{np.mean([r['seconds'] for r in records]):.0f} |"
         )
     return "\n".join(lines)

@@ -25,6 +25,7 @@ from napari_pickbias.jobs.pickfree_patches import (
     whitened,
     whitening_filter,
 )
+from napari_pickbias.jobs.pickfree_setup import cells_of, course_of
 from napari_pickbias.pickfree import Options, Record, Stage
 from napari_pickbias.pickfree.chain import first_state, iterate, make_model
 from napari_pickbias.pickfree.rotation_levels import rotation_levels
@@ -138,7 +139,7 @@ def test_memory_does_not_grow_with_the_patches(tmp_path: Path) -> None:
     size, peaks = 12, []
     levels = rotation_levels(24, 24)
     image = np.random.default_rng(0).normal(size=(64, size, size)).astype(np.float32)
-    for count in (1024, 8192):
+    for count in (64, 4096, 12288):  # the first loads what is loaded once
         file = tmp_path / f"{count}.npy"
         np.tile(image, (count // 64, 1, 1)).tofile(file)
         patches = np.memmap(file, np.float32, "r", shape=(count, size, size))
@@ -148,8 +149,8 @@ def test_memory_does_not_grow_with_the_patches(tmp_path: Path) -> None:
         iterate(patches, model, state, Stage(1), Options(junk=True), np.arange(count), np.random.default_rng(0))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    # about 130 bytes a patch: likelihoods, probabilities, row numbers
-    assert (peaks[1] - peaks[0]) / (8192 - 1024) < 200
+    # 64 bytes a patch: likelihoods, probabilities, row numbers
+    assert (peaks[2] - peaks[1]) / 8192 < 200
 
 
 def test_defocus_groups_are_quantiles() -> None:
@@ -204,6 +205,23 @@ def test_evidence_needs_three_standard_errors_over_the_null() -> None:
     # a null below zero gives nothing away, and a gain within the search's own errors is none
     assert judge(found, replace(null, log_likelihood=-1.0))[1] < 6
     assert not judge(replace(found, log_likelihood=5e-4, standard_error=1e-5), None)[0]
+
+
+def test_the_paper_preset_is_the_published_course() -> None:
+    """S. Kreymer et al.: three stages of 5, 5 and 10 iterations, known noise, no memory of earlier batches."""
+    stages, options, rotations = course_of(PickfreeParameters(box=11, preset="paper"), 2)
+    assert stages == (Stage(5, 0.05, 3), Stage(5, 0.05, 4), Stage(10, 0.05, 5))
+    assert (options.learn_noise, options.memory, options.uniform_prior, options.threads) == (False, False, True, 2)
+    # every rotation of so coarse a grid is a cell: brute force
+    assert (rotations, cells_of(rotations), cells_of(4608)) == (552, 552, None)
+    # what is given by name goes before the preset
+    stages, options, rotations = course_of(
+        PickfreeParameters(box=11, preset="paper", stages="2:0.1:4,1", rotations=1000, noise=1.5), 1
+    )
+    assert (stages, rotations) == ((Stage(2, 0.1, 4), Stage(1, 1.0, fine=True)), 1000)
+    stages, options, rotations = course_of(PickfreeParameters(box=11, noise=1.5, views=True, junk=True), 1)
+    assert stages == (Stage(10, 0.5), Stage(3, 1.0, fine=True))
+    assert (options.learn_noise, options.learn_views, options.junk, options.memory) == (False, True, True, True)
 
 
 def test_stages_are_read() -> None:

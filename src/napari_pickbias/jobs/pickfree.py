@@ -198,7 +198,7 @@ def pickfree_job(
     return PickfreeResult(
         parameters, voxel, origin_of(initial, box, voxel), volume, start, chains, factor, snr, fsc,
         fourier_correlation(aligned, volume, 3),
-        fourier_correlation(chains["null"].volume, volume, 3) if parameters.null else none,
+        fourier_correlation(refined(chains["null"].volume, volume).volume, volume, 3) if parameters.null else none,
         evidence, errors, picking, starts, null_starts, count, len(micrographs), warnings,
     )  # fmt: skip
 

@@ -112,7 +112,7 @@ def _facts(result: PickfreeResult) -> tuple[Fact, ...]:
     ]
     if "null" in result.chains:
         null = result.chains["null"].records[-1]
-        facts.insert(2, Fact("Null", f"{null.log_likelihood:+.4g}", f"per patch; norm {result.norm_ratio('null'):.2f}"))
+        facts.insert(2, Fact("Null", f"{null.log_likelihood:+.2g}", f"per patch; norm {result.norm_ratio('null'):.2f}"))
     if result.picking:
         facts.insert(-1, Fact("Template picking", f"{result.picking[-1]:.2f}", "of the start's norm kept, on the null"))
     pixels = result.resolution_px
@@ -189,7 +189,7 @@ def _convergence_panel(result: PickfreeResult) -> Panel:
     text = (
         "Left: log-likelihood per patch over that of empty patches; bars are three standard errors. It jumps where the "
         "batches change. Right: norm of the map over that of the start. Template picking on the same surrogates keeps "
-        "a part of its template for good."
+        "its template, or builds it up."
     )
     return Panel("convergence", "Convergence", text, 2.7, partial(_draw_convergence, result))
 
@@ -228,7 +228,7 @@ def _fsc_panel(result: PickfreeResult) -> Panel:
     text = (
         "Fourier shell correlation between the maps of the two halves of the patches, and of the map with the initial "
         "map. That of the null's map with the initial map shows how much of such a likeness noise alone inherits from "
-        "the start."
+        "the start; on noise the halves agree too, for they decay from one start."
     )
     return Panel("fsc", "Fourier shell correlation", text, 2.7, partial(_draw_fsc, result))
 
