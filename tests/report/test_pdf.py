@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_pickbias.errors import InputError
-from napari_pickbias.report.document import Document, Fact, Section, Table
+from napari_pickbias.report.document import Document, Fact, Outcome, Section, Table
+from napari_pickbias.report.html import html_text
 from napari_pickbias.report.panels import Panel
 from napari_pickbias.report.pdf import ROOM, TOP, Item, paginate, write_pdf
 
@@ -85,6 +86,25 @@ def test_a_page_is_a4_and_carries_every_text(tmp_path: Path) -> None:
         assert expected in text, expected
     assert reader.metadata is not None
     assert reader.metadata.title == "Outlier removal: particles.star"
+
+
+def test_the_outcome_stands_first_in_its_colour(tmp_path: Path) -> None:
+    outcome = Outcome(
+        "mixed: both", "Because " + "it is so " * 40 + "at the end.", "What to do next: raise T.", "#E69F00"
+    )
+    made = document(outcome=outcome, warnings=("a warning",), facts=(Fact("Kept", "7"),))
+    target = tmp_path / "report.pdf"
+    write_pdf(made, target)
+    text = " ".join(pypdf.PdfReader(target).pages[0].extract_text().split())
+    places = [text.index(part) for part in ("mixed: both", "at the end.", "What to do next", "a warning", "Kept")]
+    assert places == sorted(places)
+    assert "7 of 9 particles" not in text  # the headline is the box's matter then
+    page = html_text(made)
+    assert 'class="outcome" style="--mark:#E69F00"' in page
+    places = [page.index(part) for part in ("mixed: both", "at the end.", "What to do next", "a warning", "Kept")]
+    assert places == sorted(places)
+    assert "7 of 9 particles" not in page
+    assert 'class="outcome"' not in html_text(document())
 
 
 def test_long_tables_and_tall_panels_run_over_pages(tmp_path: Path) -> None:

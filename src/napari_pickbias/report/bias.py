@@ -12,7 +12,7 @@ import numpy as np
 from napari_pickbias.report.bias_classes import classes_section
 from napari_pickbias.report.bias_figures import VERDICT_COLORS, fdr_panel, frc_panel, micrograph_panel, picture_panel
 from napari_pickbias.report.bias_picker import picker_section
-from napari_pickbias.report.document import Document, Fact, Section, Table
+from napari_pickbias.report.document import Document, Fact, Outcome, Section, Table
 from napari_pickbias.report.provenance import input_table, parameter_table, program_name, run_table
 
 if TYPE_CHECKING:
@@ -78,15 +78,18 @@ def bias_document(
         program=program_name(summary),
         warnings=tuple(summary.get("results", {}).get("warnings", result.warnings)),
         facts=_facts(result),
-        reading=(
+        outcome=Outcome(
+            f"{verdict.name}: {_lower(WORDS[verdict.name])}",
+            _sentence(verdict.why),
             next_step(verdict.name, verdict.fdr_failed, result.threshold, result.data_threshold),
-            *_reading(result),
+            VERDICT_COLORS[verdict.name],
         ),
         sections=(
             Section("Averages of noise and of your picks", panels=(picture_panel(result),)),
             Section("How many picks are noise", tables=(_levels(result),), panels=(fdr_panel(result),)),
             Section("What is not from the template", panels=(frc_panel(result),)),
             Section("A micrograph", panels=(micrograph_panel(result),)),
+            Section("How to read this", paragraphs=_reading(result)),
             Section("Class averages", tables=(_classes(result),)),
             *([] if classes is None else [classes_section(classes, result.frame.pixel_size)]),
             *([] if taken is None else [picker_section(taken)]),
@@ -100,13 +103,11 @@ def bias_document(
 
 def _facts(result: BiasResult) -> tuple[Fact, ...]:
     verdict, first = result.verdict, result.diagnosis.levels[0]
-    color = VERDICT_COLORS[verdict.name]
     rate = result.rate
     shown = "not given" if verdict.fdr_failed or not np.isfinite(rate.value) else f"{rate.value:.0%}"
     interval = "" if shown == "not given" else f", 95 % interval {rate.low:.0%} to {rate.high:.0%}"
     relative = verdict.relative_agreement
     facts = [
-        Fact("Verdict", verdict.name, f"{WORDS[verdict.name]}.", color),
         Fact(
             "1. Is an object there?",
             shown,
@@ -122,7 +123,9 @@ def _facts(result: BiasResult) -> tuple[Fact, ...]:
         Fact(
             "3. Is it your object?",
             "not given" if not np.isfinite(relative) else f"{relative:.2f}",
-            (verdict.agreement or "nothing beyond the template's band to compare") + ".",
+            _sentence(verdict.agreement or "nothing beyond the template's band to compare")
+            + f" As measured {_number(first.agreement.value)}; noise gives {_number(first.agreement.null_mean)} ± "
+            f"{_number(first.agreement.null_sd)}.",
         ),
     ]
     if result.recommended is not None and not verdict.fdr_failed:
@@ -134,6 +137,14 @@ def _facts(result: BiasResult) -> tuple[Fact, ...]:
             )
         )
     return tuple(facts)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _number(value: float) -> str:

@@ -185,7 +185,7 @@ def _draw_frc(result: BiasResult, figure: FigureBase, theme: Theme) -> None:
         axes.plot(d.frequency[part], noise[part], color=ORANGE, linestyle="--", marker=".", markersize=3, label="noise")
         axes.plot(d.frequency[part], ours[part], color=BLUE, marker=".", markersize=4, label="your picks")
         axes.axhline(0, color=theme.muted, linewidth=0.5)
-        axes.set_ylim(-0.3, 1.05)
+        axes.set_ylim(-0.45, 1.05)
         dress(axes, theme, x="spatial frequency (1/Å)", y="correlation" if axes is left else "", grid="y")
         resolution_axis(axes, theme, float(d.frequency[last]))
         axes.text(
@@ -200,14 +200,14 @@ def _draw_frc(result: BiasResult, figure: FigureBase, theme: Theme) -> None:
         linewidth=0,
         label="noise, 95 %",
     )
-    legend(right, theme, loc="center right")
+    legend(right, theme, loc="lower center", ncols=2)
 
 
 def micrograph_panel(result: BiasResult) -> Panel:
     """Return one micrograph with its picks by their chance of being noise, and noise like it with what it gives."""
     text = (
-        "Left: a micrograph with its picks; red ones lie at scores that noise reaches as often as not, blue ones at "
-        "scores it hardly reaches. Right: pure noise of the same spectrum, with the picks it gives at the same "
+        "Left: a micrograph with its picks, coloured by q, the share of false ones among all peaks as high: yellow at "
+        "1e-4 and below, purple at 1. Right: pure noise of the same spectrum, with the picks it gives at the same "
         "threshold."
     )
     return Panel("micrograph", "Picks on a micrograph and on noise", text, 3.7, partial(_draw_micrograph, result))
@@ -223,11 +223,10 @@ def _draw_micrograph(result: BiasResult, figure: FigureBase, theme: Theme) -> No
     assert match is not None
     border = result.candidates.facts.get("border_px", 0)
     table = result.picks[name][:MOST_SHOWN_PICKS]
-    share = local_share(result, table["score"])
     radius = 0.5 * result.candidates.diameter_angstrom / result.frame.pixel_size
     size = (radius * 2 * 72 * 3.3 / max(image.shape)) ** 2
     y, x = (table["y"] - border) / match.ratio[0], (table["x"] - border) / match.ratio[1]
-    colors = colormaps["coolwarm"](share)
+    colors = q_colors(q_of(result, table["score"]))
     left.scatter(x, y, s=size, edgecolors=colors, facecolors="none", linewidths=0.7)
     twin = result.twin_rows[name]
     twin = twin[twin["score"] >= result.threshold]
@@ -240,16 +239,20 @@ def _draw_micrograph(result: BiasResult, figure: FigureBase, theme: Theme) -> No
     right.set_title(f"noise: {len(twin)} picks", fontsize=SMALL_SIZE, color=theme.text)
 
 
-def local_share(result: BiasResult, scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return for each score the share of noise among peaks of about that score."""
-    used = result.candidates.used
-    real = np.concatenate([match.peaks["score"] for match in used])
-    noise = np.concatenate([table["score"] for match in used for table in match.null_peaks])
-    repeats = max(len(used[0].null_peaks), 1)
-    edges = np.arange(0, max(float(real.max()), 1.0) + 0.5, 0.25)
-    ratio = np.histogram(noise, edges)[0] / repeats / np.maximum(np.histogram(real, edges)[0], 1)
-    ratio = np.minimum.accumulate(np.minimum(ratio, 1))
-    return np.asarray(np.interp(scores, (edges[:-1] + edges[1:]) / 2, ratio))
+def q_of(result: BiasResult, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the q-value (Benjamini-Hochberg, over all peaks of all micrographs) of each score."""
+    every = np.concatenate([match.peaks["score"] for match in result.candidates.used])
+    q = np.concatenate(result.calibration.q)
+    order = np.argsort(every, kind="stable")
+    if not len(every):
+        return np.ones(len(scores))
+    return np.asarray(np.interp(scores, every[order], q[order], left=1.0))
+
+
+def q_colors(q: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return colours ``(n, 4)`` by the logarithm of q: from yellow at 1e-4 and below to purple at 1."""
+    known = np.clip(np.asarray(q, np.float64), 1e-4, 1.0)
+    return np.asarray(colormaps["plasma"](0.25 + 0.75 * np.log(known) / np.log(1e-4)))
 
 
 def _blurred(image: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -41,6 +41,16 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """The outcome in a coloured box: its word, one sentence of why, and what to do next."""
+
+    word: str
+    why: str
+    next_step: str
+    color: str
+
+
+@dataclass(frozen=True)
 class Document:
     """A whole report.
 
@@ -49,7 +59,7 @@ class Document:
     title, subtitle : str
         What was done, and on what.
     headline : str
-        The outcome in one sentence.
+        The outcome in one sentence; in its place, ``outcome`` where there is one.
     program : str
         Name and version, for the foot of each page.
     warnings : tuple of str
@@ -66,6 +76,8 @@ class Document:
         The results as JSON, for whoever wants the exact numbers; in the HTML page only.
     written : datetime
         When.
+    outcome : Outcome or None
+        Shown first of all.
     """
 
     title: str
@@ -79,3 +91,4 @@ class Document:
     appendix: tuple[Table, ...] = ()
     raw: str = ""
     written: datetime = field(default_factory=lambda: datetime.now().astimezone())
+    outcome: Outcome | None = None

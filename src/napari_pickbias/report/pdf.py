@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from napari_pickbias.records.atomic import atomic_path
-from napari_pickbias.report.document import Document, Fact, Section, Table
+from napari_pickbias.report.document import Document, Fact, Outcome, Section, Table
 from napari_pickbias.report.palette import LIGHT
 from napari_pickbias.report.panels import PANEL_WIDTH, Panel, without_tex
 from napari_pickbias.report.typeset import FONT, LINE, column_widths, printable, wrap
@@ -94,9 +95,12 @@ def _cover(document: Document) -> list[Item]:
     items += _text(document.subtitle, BODY, color=LIGHT.muted)
     items += _text(document.written.strftime("%Y-%m-%d %H:%M %z"), SMALL, color=LIGHT.muted)
     items.append(_space(0.15))
+    if document.outcome:
+        items += _outcome(document.outcome)
     if document.warnings:
         items += _warnings(document.warnings)
-    items += _text(document.headline, 11.5, bold=True)
+    if not document.outcome:
+        items += _text(document.headline, 11.5, bold=True)
     items.append(_space(0.12))
     items += [_fact(fact) for fact in document.facts]
     if document.reading:
@@ -179,6 +183,27 @@ def _rectangle(page: Figure, x: float, top: float, width: float, height: float, 
             zorder=-1,
         )
     )
+
+
+def _outcome(outcome: Outcome) -> list[Item]:
+    """Return the outcome on a ground of its own pale colour, in one piece."""
+    parts = ((outcome.word, 14.0, True), (outcome.why, BODY + 1, False), (outcome.next_step, BODY + 1, True))
+    lines = [(line, size, bold) for text, size, bold in parts for line in wrap(text, PANEL_WIDTH - 0.4, size, bold)]
+    gap, margin = 0.05, 0.12
+    height = sum(LINE * size / 72 for _, size, _ in lines) + gap * (len(parts) - 1) + 2 * margin
+    red, green, blue = (0.12 * part + 0.88 for part in to_rgb(outcome.color))
+    pale = to_hex((red, green, blue))
+
+    def draw(page: Figure, top: float) -> None:
+        _rectangle(page, SIDE, top, PANEL_WIDTH, height, pale)
+        _rectangle(page, SIDE, top, 0.09, height, outcome.color)
+        at, before = top + margin, lines[0][1:]
+        for text, size, bold in lines:
+            at += gap if (size, bold) != before else 0
+            _put(page, SIDE + 0.22, at, text, size, bold=bold)
+            at, before = at + LINE * size / 72, (size, bold)
+
+    return [Item(height, draw), _space(0.15)]
 
 
 def _warnings(warnings: tuple[str, ...]) -> list[Item]:
