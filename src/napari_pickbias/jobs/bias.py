@@ -13,6 +13,8 @@ from napari_pickbias.bias.diagnosis import Diagnosis, diagnose
 from napari_pickbias.bias.evidence import Frame, Sums, make_frame, micrograph_evidence
 from napari_pickbias.bias.null import Explained, explained_by_noise
 from napari_pickbias.bias.verdict import CLEAN_FDR, FEWEST_PICKS, Rate, Verdict, judge
+from napari_pickbias.errors import InputError
+from napari_pickbias.jobs.bias_knockoff import knockoff_candidates
 from napari_pickbias.jobs.bias_match import make_bias_plan
 from napari_pickbias.jobs.bias_parameters import BiasParameters
 from napari_pickbias.jobs.pick_candidates import PickCandidates
@@ -132,6 +134,9 @@ def bias_job(
         When the data contradict each other or the parameters, or no micrograph can be used.
     """
     checkpoints = checkpoints or NoCheckpoints()
+    if parameters.select == "knockoff" and (picks is not None or parameters.threshold is not None):
+        other = "--threshold" if picks is None else "--picks"
+        raise InputError(f"--select knockoff and {other}: contradict each other; give one of them")
     diameter = parameters.diameter or particle_diameter(templates)
     lowpass = parameters.lowpass or diameter / 3
     picking = parameters.picking(lowpass)
@@ -144,6 +149,8 @@ def bias_job(
     )  # fmt: skip
     recommended = calibration.threshold_at(parameters.fdr)
     threshold = parameters.threshold or recommended or DEFAULT_THRESHOLD
+    if parameters.select == "knockoff":
+        candidates, threshold = yield from knockoff_candidates(plan, candidates, parameters, threads, checkpoints)
     edges = FOREIGN_EDGES if picks is not None else tuple(threshold + step for step in STEPS)
     work = _Work(plan, sharp, candidates, lowpass, edges, parameters, threads)
     sums: Sums | None = None

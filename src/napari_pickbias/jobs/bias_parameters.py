@@ -21,6 +21,9 @@ class BiasParameters(BaseModel):
         description="Lowest score of a pick, in standard deviations of the noise; default: the one --fdr asks for",
     )
     fdr: float = Field(0.05, gt=0, lt=1, description="Share of false picks that the recommended threshold accepts")
+    select: Literal["fdr", "knockoff"] = Field(
+        "fdr", description="How --fdr is kept for own picks: by noise images, or by templates of inverted contrast"
+    )
     lowpass: float | None = Field(
         None, gt=0, description="Low-pass of the templates when they picked, in Å; default: a third of the diameter"
     )

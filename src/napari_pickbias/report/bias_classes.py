@@ -76,7 +76,7 @@ def _panel(classes: Classes, pixel_size: float) -> Panel:
 
 def _draw(classes: Classes, pixel_size: float, figure: FigureBase, theme: Theme) -> None:
     most = min(SHOWN, max(len(one.picks) for one in classes.sets.values()))
-    grid = figure.subplots(2 * len(classes.sets), max(most, 4), squeeze=False)
+    grid = figure.subplots(2 * len(classes.sets), SHOWN, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
     for row, (name, one) in enumerate(classes.sets.items()):

@@ -247,6 +247,7 @@ def results_of(result: BiasResult, warnings: list[str]) -> dict[str, Any]:
         "left_out": len(result.candidates.faults),
         "trusted_share": result.calibration.trusted_share,
         "contrast": result.candidates.facts["contrast"],
+        "knockoff": result.candidates.facts.get("knockoff"),
         "warnings": warnings,
     }  # fmt: skip
 
