@@ -84,7 +84,13 @@ def test_ways_to_select(curation: Curation, how: str, chosen: list[int]) -> None
 
 def test_counts_name_every_micrograph(curation: Curation) -> None:
     curation.decide(np.array([0, 3, 4, 5]), "rejected")
-    assert curation.counts().to_dict("list") == {"name": ["a", "b", "c"], "picks": [3, 0, 3], "kept": [2, 0, 0]}
+    curation.flag(1)
+    assert curation.counts().to_dict("list") == {
+        "name": ["a", "b", "c"],
+        "picks": [3, 0, 3],
+        "kept": [2, 0, 0],
+        "flag": [False, True, False],
+    }
 
 
 def test_orders(curation: Curation) -> None:
@@ -317,3 +323,18 @@ def test_undoing_everything_gives_the_file_back(steps: list[str], seed: int) -> 
     for _ in range(count):
         curation.redo()
     assert states[1] == curation.coordinates_px.tolist()
+
+
+def test_flags_choose_micrographs_and_are_saved(pick_files) -> None:
+    source = open_picks(pick_files.star)
+    curation = Curation(source.read())
+    curation.flag(1)
+    curation.flag(3)
+    curation.flag(1)
+    curation.select("flagged")
+    assert curation.selected.tolist() == (pick_files.micrograph == 3).tolist()
+    saved = curation_files.save(curation, source, pick_files.star.with_name("mine.star"))
+    again = Curation(source.read())
+    again.flag(0)
+    curation_files.load(again, saved.decisions)
+    assert again.flagged.tolist() == [False, False, False, True]

@@ -109,7 +109,7 @@ def test_thumbnails_are_small_and_grey(rng) -> None:
 
 def test_a_picture_that_cannot_be_read_is_plain(pick_files) -> None:
     table = open_picks(pick_files.star).read()
-    images = images_of(pick_files.star, table, 24)
+    images, _ = images_of(pick_files.star, table, 24)
     assert isinstance(images, MicrographCrops)
     pick_files.micrographs[0].unlink()
     thumbnails = Thumbnails(images)
@@ -119,11 +119,12 @@ def test_a_picture_that_cannot_be_read_is_plain(pick_files) -> None:
 
 def test_particle_images_come_before_crops(particle_files) -> None:
     table = open_picks(particle_files.star).read()
-    images = images_of(particle_files.star, table, 24)
+    images, pixel = images_of(particle_files.star, table, 24)
+    assert pixel == 4.0
     assert np.array_equal(images.read(np.array([5]))[0], particle_files.images[5])
 
 
 def test_without_images_and_micrographs_there_is_nothing_to_show(pick_files) -> None:
     for path in pick_files.micrographs:
         path.unlink()
-    assert images_of(pick_files.star, open_picks(pick_files.star).read(), 24) is None
+    assert images_of(pick_files.star, open_picks(pick_files.star).read(), 24) == (None, None)

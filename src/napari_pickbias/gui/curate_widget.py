@@ -6,44 +6,45 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.utils.notifications import show_info
+from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
-    QFileDialog,
     QLabel,
     QLineEdit,
-    QScrollArea,
-    QTabWidget,
-    QVBoxLayout,
-    QWidget,
 )
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.gui import curation_files
+from napari_pickbias.gui.compare_panel import ComparePanel
+from napari_pickbias.gui.curate_layout import lay_out
 from napari_pickbias.gui.curate_work import Opened, Verdicts, at_places, average_steps, open_steps, save_steps
 from napari_pickbias.gui.curation import Curation
 from napari_pickbias.gui.curation_files import Saved
 from napari_pickbias.gui.curation_layers import CurationLayers
-from napari_pickbias.gui.docked import Docked, JobBar, button, row_of, shortcut
+from napari_pickbias.gui.display_panel import DisplayPanel
+from napari_pickbias.gui.docked import Docked, JobBar, button, shortcut
 from napari_pickbias.gui.figure_view import FigureView, theme_of
 from napari_pickbias.gui.gallery import Gallery
 from napari_pickbias.gui.micrograph_list import MicrographList
 from napari_pickbias.gui.preferences import preference
 from napari_pickbias.gui.range_panel import RangePanel
+from napari_pickbias.gui.scatter_panel import ScatterPanel
+from napari_pickbias.gui.selection_panel import SelectionPanel
 from napari_pickbias.gui.thumbnails import Thumbnails
 from napari_pickbias.report.averages import average_panels
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-FILTER = "Picks and particles (*.star *.cs *.csg *.box *.cbox);;All files (*)"
 SOURCES = ("pickbias_curates", "picks_of", "source", "micrographs_of")
 """Keys of layers' metadata under which the file stands that they show."""
 VERDICT = "verdict"
-KEYS = {"Shift-K": "keep", "Shift-R": "reject", "Shift-U": "undecide", ",": "previous", ".": "next"}
+KEYS = {"Shift-K": "keep", "Shift-R": "reject", "Shift-U": "undecide", "Shift-F": "flag", ",": "previous", ".": "next"}
 """Keys that work with the mouse over the canvas."""
 _REDRAW_MS = 150
 
@@ -72,6 +73,10 @@ class CurateWidget(Docked):
         self.micrographs = MicrographList()
         self.gallery = Gallery()
         self.gallery.text_color = theme_of(theme).text
+        self.selection = SelectionPanel(theme)
+        self.scatter = ScatterPanel(theme_of(theme))
+        self.compare = ComparePanel()
+        self.display = DisplayPanel()
         self.figures = FigureView(theme)
         self.hide_box = QCheckBox("hide rejected")
         self.color_box = QComboBox(toolTip="Colour circles by the verdict or by a column; rejected ones are dimmed")
@@ -82,72 +87,12 @@ class CurateWidget(Docked):
         # Histogram, gallery and counts follow a moment after the last change: dragging stays smooth.
         self._later = QTimer(self, singleShot=True, interval=_REDRAW_MS)
         self._later.timeout.connect(self._refresh_slow)
-        self._lay_out()
+        lay_out(self)
+        self.enable(False)
         self._connect()
         source = self._active_source()
         if source:
             self.path.setText(source)
-
-    # -- layout ------------------------------------------------------------------------------------------------------
-
-    def _lay_out(self) -> None:
-        browse = button("Browse…", "Choose a file", self._browse)
-        from_layer = button("From layer", "Take the file of the selected layer", self.take_layer)
-        open_button = button("Open", "Read the picks and show them", self.open)
-        self.set_buttons = row_of(
-            button("Keep", "Keep the selected picks (Shift+K)", lambda: self.decide("kept")),
-            button("Reject", "Reject the selected picks (Shift+R)", lambda: self.decide("rejected")),
-            button("Undecide", "Leave the selected picks to the ranges (Shift+U)", lambda: self.decide("undecided")),
-            self.undo_button,
-            self.redo_button,
-        )
-        choose = [("All", "all"), ("None", "none"), ("Invert", "invert"), ("Kept", "kept"), ("Rejected", "rejected")]
-        self.select_buttons = row_of(
-            QLabel("Select"),
-            *(button(text, f"Select: {how}", lambda how=how: self.select(how)) for text, how in choose),
-        )
-        steps = row_of(
-            button("◀", "Previous micrograph (comma)", lambda: self.step(-1)),
-            button("▶", "Next micrograph (full stop)", lambda: self.step(1)),
-            self.hide_box,
-        )
-        micrographs = _column(steps, row_of(QLabel("Colour"), self.color_box, stretch=1))
-        micrographs.layout().addWidget(row_of(QLabel("Circle diameter"), self.diameter))
-        micrographs.layout().addWidget(self.micrographs, 1)
-        averages = _column(
-            row_of(self.template, button("…", "Choose a template", self._browse_template), stretch=0),
-            button("Average kept and rejected", "Averages, deviations, profiles and power spectra", self.average),
-            self.figures,
-        )
-        averages.layout().addStretch()
-        scroll = QScrollArea(widgetResizable=True)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        scroll.setWidget(averages)
-        self.tabs = QTabWidget()
-        for page, title in (
-            (_column(self.range, None), "Range"),
-            (micrographs, "Micrographs"),
-            (self.gallery, "Gallery"),
-            (scroll, "Averages"),
-        ):
-            self.tabs.addTab(page, title)
-        self.save_button = button("Save…", "Write kept, rejected and the decisions", self._browse_save)
-        self.load_button = button("Reload…", "Take up the decisions of an earlier curation", self._browse_load)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(6, 6, 6, 6)
-        for widget in (
-            self.path,
-            row_of(browse, from_layer, open_button),
-            self.job,
-            self.counts,
-            self.select_buttons,
-            self.set_buttons,
-        ):
-            column.addWidget(widget)
-        column.addWidget(self.tabs, stretch=1)
-        column.addWidget(row_of(self.save_button, self.replace_box, self.load_button))
-        self.setMinimumWidth(380)
-        self._enable(False)
 
     def _connect(self) -> None:
         self.job.finished.connect(self._on_finished)
@@ -156,6 +101,9 @@ class CurateWidget(Docked):
         self.micrographs.chosen.connect(self._on_micrograph)
         self.gallery.picked.connect(self._on_picked)
         self.gallery.selection_changed.connect(self._on_gallery_selection)
+        self.micrographs.flagged.connect(self.flag)
+        for panel in (self.scatter, self.compare):
+            panel.chosen.connect(self.select_mask)
         self.hide_box.toggled.connect(self._on_look)
         self.color_box.currentTextChanged.connect(self._on_look)
         self.diameter.valueChanged.connect(self._on_diameter)
@@ -174,11 +122,13 @@ class CurateWidget(Docked):
             "keep": lambda: self.decide("kept"),
             "reject": lambda: self.decide("rejected"),
             "undecide": lambda: self.decide("undecided"),
+            "flag": self.flag,
             "previous": lambda: self.step(-1),
             "next": lambda: self.step(1),
         }
 
-    def _enable(self, there: bool) -> None:
+    def enable(self, there: bool) -> None:
+        """Let what needs an open file be used, or not."""
         for widget in (self.tabs, self.set_buttons, self.select_buttons, self.save_button, self.load_button):
             widget.setEnabled(there)
 
@@ -202,7 +152,7 @@ class CurateWidget(Docked):
         if not text:
             self.job.say_fault(InputError("“Open”: no file is named; choose one, or a layer opened from one"))
             return
-        self._enable(False)
+        self.enable(False)
         self.job.start(open_steps(Path(text).expanduser().absolute(), verdicts, self.diameter.value()))
 
     @property
@@ -242,8 +192,12 @@ class CurateWidget(Docked):
         thumbnails = None if opened.images is None else Thumbnails(opened.images)
         self.gallery.show_curation(curation, thumbnails)
         self.range.show_curation(curation)
+        self.scatter.show_curation(curation)
+        self.selection.show_curation(curation, opened.images, opened.image_pixel_size, opened.radius_angstrom)
+        self.compare.show_curation(curation, self.layers.pixel_size)
+        self.display.take(self.layers.micrographs)
         self.figures.clear()
-        self._enable(True)
+        self.enable(True)
         self._refresh()
         self._refresh_slow()
         if self.layers.points is not None:
@@ -271,6 +225,19 @@ class CurateWidget(Docked):
             self.curation.select(how, column, value)
             self.gallery.show_selection()
             self._refresh()
+
+    def select_mask(self, chosen: NDArray[np.bool_]) -> None:
+        """Select exactly these picks."""
+        if self.curation is not None:
+            self.curation.selected = np.array(chosen)
+            self.gallery.show_selection()
+            self._refresh()
+
+    def flag(self, index: int | None = None) -> None:
+        """Flag a micrograph (the one shown), or take its flag away."""
+        if self.curation is not None and self.layers is not None:
+            self.curation.flag(self.layers.micrograph if index is None else index)
+            self._refresh_slow()
 
     def undo(self) -> None:
         """Take the last step back."""
@@ -350,6 +317,7 @@ class CurateWidget(Docked):
             return
         self.micrographs.show_counts(self.curation.counts())
         self.range.draw()
+        self.scatter.follow()
         if self.layers is not None:
             self.micrographs.mark(self.layers.micrograph)
 
@@ -363,6 +331,7 @@ class CurateWidget(Docked):
             here = curation.micrograph == layers.micrograph
             text += f"; here {keep[here].sum():,} of {here.sum():,}"
         chosen = int(curation.selected.sum())
+        self.selection.follow()
         self.counts.setText(text + (f"; {chosen:,} selected" if chosen else ""))
 
     def _on_range(self, column: str, low: float, high: float) -> None:
@@ -413,6 +382,7 @@ class CurateWidget(Docked):
         if images is not self.opened.images:
             self.opened = replace(self.opened, images=images)
             self.gallery.thumbnails = None if images is None else Thumbnails(images)
+            self.selection.take_images(images)
         self.gallery.sort()
 
     def _on_canvas_selection(self) -> None:
@@ -422,6 +392,8 @@ class CurateWidget(Docked):
     def close_down(self) -> None:
         """Stop work, give the keys back, let go of viewer and layers."""
         self.job.drop()
+        self.selection.close_down()
+        self.compare.close_down()
         self._later.stop()
         if self.layers is not None:
             self.layers.close()
@@ -434,42 +406,3 @@ class CurateWidget(Docked):
         layer = self.viewer.layers.selection.active
         metadata = {} if layer is None else layer.metadata
         return next((str(metadata[key]) for key in SOURCES if metadata.get(key)), None)
-
-    # -- file dialogs ------------------------------------------------------------------------------------------------
-
-    def _browse(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Picks or particles", self.path.text(), FILTER)
-        if path:
-            self.open(path)
-
-    def _browse_template(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Template", self.template.text(), "Images (*.mrc *.mrcs *.map)")
-        if path:
-            self.template.setText(path)
-
-    def _browse_save(self) -> None:
-        if self.opened is None:
-            return
-        source = self.opened.source
-        offered = source.path.with_name(f"{source.path.stem}_kept{source.suffix}")
-        path, _ = QFileDialog.getSaveFileName(self, "Kept picks", str(offered), f"*{source.suffix}")
-        if path:
-            self.save(path)
-
-    def _browse_load(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Saved curation", self.path.text(), "Decisions (*_curation.json)")
-        if path:
-            self.load(path)
-
-
-def _column(*widgets: QWidget | None) -> QWidget:
-    """Return widgets below each other; None stands for room that stays empty."""
-    page = QWidget()
-    column = QVBoxLayout(page)
-    column.setContentsMargins(0, 4, 0, 0)
-    for widget in widgets:
-        if widget is None:
-            column.addStretch()
-        else:
-            column.addWidget(widget)
-    return page

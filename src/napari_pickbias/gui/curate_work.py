@@ -32,6 +32,7 @@ class Verdicts:
 
     columns: pd.DataFrame
     rejected: NDArray[np.bool_]
+    radius_angstrom: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Opened:
     curation: Curation
     images: Images | None
     image_pixel_size: float | None
+    radius_angstrom: float | None = None
 
 
 def open_steps(
@@ -61,10 +63,11 @@ def open_steps(
     curation = Curation(table, *([] if verdicts is None else [verdicts.columns, verdicts.rejected]))
     pixel_size = micrograph_pixel_size(table)
     box = round(BOX_DIAMETERS * circle_px(table, pixel_size, diameter_angstrom))
-    images = images_of(path, table, box)
-    if table.has_images:
-        pixel_size = _image_pixel_size(table.features)
-    return Opened(source, curation, images, pixel_size)
+    images, own = images_of(path, table, box)
+    if images is not None and not isinstance(images, MicrographCrops):
+        pixel_size = own
+    radius = verdicts.radius_angstrom if verdicts is not None and verdicts.radius_angstrom else diameter_angstrom / 2
+    return Opened(source, curation, images, pixel_size, radius or None)
 
 
 def at_places(images: Images | None, curation: Curation) -> Images | None:
@@ -72,13 +75,6 @@ def at_places(images: Images | None, curation: Curation) -> Images | None:
     if not isinstance(images, MicrographCrops) or curation.micrograph is None or curation.coordinates_px is None:
         return images
     return MicrographCrops(images.paths, curation.micrograph, curation.coordinates_px, images.box_px, images.step)
-
-
-def _image_pixel_size(features: pd.DataFrame) -> float | None:
-    for name in ("rlnImagePixelSize", "blob/psize_A"):
-        if name in features:
-            return float(features[name].median())
-    return None
 
 
 def save_steps(

@@ -77,6 +77,8 @@ class Curation:
         Column to (low, high), both ends within.
     selected : ndarray of bool, shape (n,)
         What the next "keep" or "reject" is about; no part of the history.
+    flagged : ndarray of bool
+        Micrographs that the user wants to come back to; no part of the history.
     file_rows : int
         Rows of the file; those after them were added by hand.
     micrograph, coordinates_px : ndarray, shapes (n,) and (n, 2), or None
@@ -97,6 +99,7 @@ class Curation:
         if rejected is not None:
             self.by_hand[rejected] = BY_HAND["rejected"]
         self.ranges: dict[str, tuple[float, float]] = {}
+        self.flagged = np.zeros(max(1, len(table.micrograph_names)), np.bool_)
         self.selected = np.zeros(count, np.bool_)
         self._done: list[Step] = []
         self._undone: list[Step] = []
@@ -110,6 +113,7 @@ class Curation:
         copied = Curation.__new__(Curation)
         copied.__dict__ |= self.__dict__
         copied.by_hand, copied.selected = self.by_hand.copy(), self.selected.copy()
+        copied.flagged = self.flagged.copy()
         copied.ranges, copied._within = dict(self.ranges), dict(self._within)
         copied._done, copied._undone = [], []
         return copied
@@ -149,12 +153,12 @@ class Curation:
         return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
 
     def counts(self) -> pd.DataFrame:
-        """Return one row per micrograph: ``name``, ``picks``, ``kept``."""
+        """Return one row per micrograph: ``name``, ``picks``, ``kept``, ``flag``."""
         names = self.table.micrograph_names or ("all",)
         codes = self.micrograph if self.micrograph is not None else np.zeros(len(self), np.int64)
         total = np.bincount(codes, minlength=len(names))
         kept = np.bincount(codes[self.keep], minlength=len(names))
-        return pd.DataFrame({"name": names, "picks": total, "kept": kept})
+        return pd.DataFrame({"name": names, "picks": total, "kept": kept, "flag": self.flagged.copy()})
 
     def order(self, column: str, *, descending: bool = False, seed: int | None = None) -> Rows:
         """Return the rows sorted by a column (those without a value last), or at random with ``seed``."""
@@ -297,12 +301,20 @@ class Curation:
 
     # -- selecting, undo, redo ---------------------------------------------------------------------------------------
 
+    def flag(self, micrograph: int) -> None:
+        """Flag a micrograph, or take its flag away."""
+        self.flagged[micrograph] ^= True
+
     def toggle(self, row: int) -> None:
         """Turn one pick's verdict round."""
         self.decide(np.array([row]), "rejected" if self.keep[row] else "kept")
 
     def select(self, how: str, column: str = "", value: float = 0.0) -> None:
-        """Change the selection: "all", "none", "invert", "kept", "rejected", "above" or "below" a value of a column."""
+        """Change the selection.
+
+        ``how`` is "all", "none", "invert", "kept", "rejected", "flagged" (picks of flagged micrographs), "above" or
+        "below" a value of a column.
+        """
         if how == "all":
             self.selected[:] = True
         elif how == "none":
@@ -311,6 +323,8 @@ class Curation:
             self.selected = ~self.selected
         elif how in ("kept", "rejected"):
             self.selected = self.keep if how == "kept" else ~self.keep
+        elif how == "flagged":
+            self.selected = np.zeros(len(self), np.bool_) if self.micrograph is None else self.flagged[self.micrograph]
         elif how in ("above", "below"):
             values = self.values(column)
             self.selected = values > value if how == "above" else values < value

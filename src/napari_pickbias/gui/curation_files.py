@@ -102,6 +102,7 @@ def description(curation: Curation, source: PickSource) -> dict[str, Any]:
         "rows_by_hand": by_hand,
         "moved": [[row, *xy] for row, xy in zip(edits.moved.tolist(), edits.moved_px.tolist(), strict=True)],
         "added": [[names[m], *xy] for m, xy in added],
+        "flagged": [names[m] for m in np.flatnonzero(curation.flagged).tolist() if m < len(names)],
         "kept": int(curation.keep.sum()),
     }
 
@@ -120,6 +121,7 @@ def load(curation: Curation, path: str | Path) -> list[str]:
         rows, ranges, by_hand = int(found["source"]["rows"]), dict(found["ranges"]), dict(found["rows_by_hand"])
         moved = {int(row): (float(x), float(y)) for row, x, y in found.get("moved", [])}
         added = [(str(name), (float(x), float(y))) for name, x, y in found.get("added", [])]
+        flagged = {str(name) for name in found.get("flagged", [])}
         if not all(0 <= row < rows for row in moved):
             raise ValueError("rows that are not there")
     except OSError as fault:
@@ -146,6 +148,8 @@ def load(curation: Curation, path: str | Path) -> list[str]:
         curation.move(np.array(list(moved)), np.array(list(moved.values())))
     if added:
         curation.add(np.array([names[name] for name, _ in added]), np.array([xy for _, xy in added]))
+    for name, index in names.items():
+        curation.flagged[index] = name in flagged
     _take_up(curation, {n: limits for n, limits in ranges.items() if n in curation.features}, by_hand)
     return notes
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from napari.layers import Layer, Points
+from napari.layers import Image, Layer, Points
 from numpy.typing import NDArray
 
 from napari_pickbias.gui.curation import Curation
@@ -73,11 +73,13 @@ class CurationLayers:
         for layer in [x for x in viewer.layers if x.metadata.get(ROLE) == source]:
             viewer.layers.remove(layer)
         shown = [x for x in viewer.layers if x.metadata.get("micrographs_of") == source]
+        self.micrographs: Image | None = shown[0] if shown else None
         if not shown and not in_space:
             made = micrograph_layer(table, source, self.pixel_size)
             if made is not None:
                 made[1]["metadata"][ROLE] = source
-                viewer.layers.append(Layer.create(*made))
+                self.micrographs = Layer.create(*made)
+                viewer.layers.append(self.micrographs)
         for layer in [x for x in viewer.layers if x.metadata.get("picks_of") == source]:
             viewer.layers.remove(layer)  # the same picks without verdicts
         if table.coordinates_px is not None and table.micrograph is not None:

@@ -9,15 +9,15 @@ import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import QHeaderView, QTableView, QWidget
 
-HEADER = ("micrograph", "kept", "picks")
+HEADER = ("micrograph", "kept", "picks", "flag")
 
 
 class MicrographModel(QAbstractTableModel):
-    """Name, kept, picks of each micrograph."""
+    """Name, kept, picks and flag of each micrograph."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
-        self.counts = pd.DataFrame({"name": [], "picks": [], "kept": []})
+        self.counts = pd.DataFrame({"name": [], "picks": [], "kept": [], "flag": []})
         self._names: list[str] = []
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 (Qt's name)
@@ -40,6 +40,8 @@ class MicrographModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             if column == 0:
                 return self._names[row]
+            if column == 3:
+                return "⚑" if self.counts["flag"].iloc[row] else ""
             return f"{int(self.counts[HEADER[column]].iloc[row]):,}"
         if role == Qt.ItemDataRole.ToolTipRole and column == 0:
             return str(self.counts["name"].iloc[row])
@@ -56,13 +58,15 @@ class MicrographModel(QAbstractTableModel):
             return
         self.counts = counts
         if len(counts):
-            self.dataChanged.emit(self.index(0, 1), self.index(len(counts) - 1, 2))
+            self.dataChanged.emit(self.index(0, 1), self.index(len(counts) - 1, 3))
 
 
 class MicrographList(QTableView):
     """Micrographs to choose from."""
 
     chosen = Signal(int)
+    flagged = Signal(int)
+    """A micrograph's flag was clicked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,11 +77,12 @@ class MicrographList(QTableView):
         self.verticalHeader().setVisible(False)
         self.verticalHeader().setDefaultSectionSize(22)
         self.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        for column in (1, 2):
+        for column in (1, 2, 3):
             self.horizontalHeader().setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
-            self.setColumnWidth(column, 64)
+            self.setColumnWidth(column, 64 if column < 3 else 40)
         self.setMinimumHeight(160)
         self._busy = False
+        self.clicked.connect(lambda index: self.flagged.emit(index.row()) if index.column() == 3 else None)
         self.selectionModel().currentRowChanged.connect(self._on_row)
 
     def show_counts(self, counts: pd.DataFrame) -> None:

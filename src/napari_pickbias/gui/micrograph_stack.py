@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_pickbias.errors import InputError
+from napari_pickbias.imaging.fourier import apply_filter, band_filter
 from napari_pickbias.records import open_data, read_header
 
 MOST_SHOWN_PX = 2048
@@ -57,6 +59,7 @@ class MicrographStack:
             height = width = max(height, width)
         self.binning = binning or max(1, -(-max(height, width) // MOST_SHOWN_PX))
         self.shape = (len(self.paths), -(-height // self.binning), -(-width // self.binning))
+        self._lowpass_px = 0.0
         self._cache: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="micrographs")
@@ -90,19 +93,34 @@ class MicrographStack:
             raise ValueError("the pixels are on disk: an array of them is always a copy")
         return self[:].astype(dtype or self.dtype, copy=False)
 
+    def set_lowpass(self, period_px: float) -> bool:
+        """Show nothing finer than ``period_px`` pixels of the display copies (0: everything); tell whether that is new.
+
+        Who shows the stack must draw it again.
+        """
+        with self._lock:
+            if period_px == self._lowpass_px:
+                return False
+            self._lowpass_px = period_px
+            self._cache.clear()
+            self._coming.clear()
+        return True
+
     def close(self) -> None:
         """Stop reading ahead."""
         self._ahead.shutdown(wait=False, cancel_futures=True)
 
     def _one(self, row: int) -> NDArray[np.float32]:
         with self._lock:
+            filtered = self._lowpass_px
             coming = self._coming.pop(row, None)
             cached = self._cache.get(row)
             if cached is not None:
                 self._cache.move_to_end(row)
         image = cached if cached is not None else coming.result() if coming is not None else self._load(row)
         with self._lock:
-            self._keep(row, image)
+            if filtered == self._lowpass_px:
+                self._keep(row, image)
             following = row + 1
             if following < len(self) and following not in self._cache and following not in self._coming:
                 self._coming.clear()  # someone who jumps about wants none of the old ones
@@ -122,7 +140,10 @@ class MicrographStack:
         out = np.full(self.shape[1:], _EMPTY, np.float32)
         if path is None:
             return out
-        shown = standardised(binned(_pixels(path), self.binning))
+        image = binned(_pixels(path), self.binning)
+        if self._lowpass_px > 2:  # finer than two pixels there is nothing
+            image = _lowpassed(image, self._lowpass_px)
+        shown = standardised(image)
         ny, nx = min(out.shape[0], shown.shape[0]), min(out.shape[1], shown.shape[1])
         out[:ny, :nx] = shown[:ny, :nx]
         return out
@@ -139,6 +160,16 @@ def binned(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
         for dx in range(factor):
             total += image[dy:ny:factor, dx:nx:factor]
     return total / factor**2
+
+
+@lru_cache(maxsize=4)
+def _filter(shape: tuple[int, int], period_px: float) -> NDArray[np.float32]:
+    return band_filter(shape, 1.0, lowpass_angstrom=period_px, edge_px=8.0).astype(np.float32)
+
+
+def _lowpassed(image: NDArray[np.float32], period_px: float) -> NDArray[np.float32]:
+    filled = np.nan_to_num(image - np.nanmedian(image))
+    return np.asarray(apply_filter(filled, _filter(image.shape, period_px)), np.float32)
 
 
 def standardised(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -84,7 +84,7 @@ def outlier_steps(order: Order) -> Generator[Progress, None, Outcome]:
     table: pd.DataFrame = read_scores(run.files["scores"]) if run.result is None else run.result.table
     particles = particle_layers(order.source, pixel_size_angstrom=order.parameters.pixel_size, lazy=order.lazy)
     found = table["reason"].astype(str).value_counts()
-    results = _results(run.files)
+    results, radius = _results(run.files), _radius(order, run.result)
     return Outcome(
         order=order,
         files=run.files,
@@ -92,9 +92,9 @@ def outlier_steps(order: Order) -> Generator[Progress, None, Outcome]:
         warnings=list(results.get("warnings") or []),
         expected_fdr=results.get("expected_fdr"),
         particles=particles,
-        layers=result_layers(particles, table, _radius(order, run.result), run.result),
+        layers=result_layers(particles, table, radius, run.result),
         result=run.result,
-        verdicts=Verdicts(_columns(table), ~table["keep"].to_numpy(bool)),
+        verdicts=Verdicts(_columns(table), ~table["keep"].to_numpy(bool), radius),
     )
 
 

@@ -63,22 +63,24 @@ def grey(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.clip(255 * scaled, 0, 255), dtype=np.uint8)
 
 
-def images_of(path: str | Path, table: PickTable, box_px: int) -> Images | None:
+def images_of(path: str | Path, table: PickTable, box_px: int) -> tuple[Images | None, float | None]:
     """Return what shows the rows of a file: its particle images, else crops of its micrographs; None without either.
 
-    ``box_px`` is the side of a crop in micrograph pixels.
+    ``box_px`` is the side of a crop in micrograph pixels. With particle images comes their pixel size in Å, where the
+    file knows it.
     """
-    if table.has_images and table.z_px is None:
+    if table.z_px is not None:
+        return None, None  # tomograms have no pictures of single picks
+    if table.has_images:
         try:
             source = open_particles(path)
             try:
-                return source.read().images
+                particles = source.read()
             except InputError:
-                return source.read(1.0).images  # looking needs no pixel size
+                return source.read(1.0).images, None  # looking needs no pixel size
+            return particles.images, float(np.median(particles.pixel_size_angstrom)) if len(particles) else None
         except InputError:
             pass  # its stacks are not there; the micrographs may be
-    if table.z_px is not None:
-        return None  # tomograms have no pictures of single picks
     if table.coordinates_px is None or table.micrograph is None or not any(table.micrograph_paths):
-        return None
-    return MicrographCrops(table.micrograph_paths, table.micrograph, table.coordinates_px, max(8, box_px))
+        return None, None
+    return MicrographCrops(table.micrograph_paths, table.micrograph, table.coordinates_px, max(8, box_px)), None
