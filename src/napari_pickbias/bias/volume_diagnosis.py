@@ -94,7 +94,7 @@ def diagnose_volume(
     """
     size = sums.plain.shape[-1]
     pixel = box_angstrom / size
-    mask = _ball(size, MASK * diameter_angstrom / pixel)
+    mask = comparison_mask(size, diameter_angstrom / pixel)
     small = _ball(size, 0.35 * diameter_angstrom / pixel)
     densities = [density_filter(symmetrised(kernel, group)) for kernel in sums.kernel]
 
@@ -172,6 +172,11 @@ def band_mean(curve: Floats, band: Band) -> float:
     """Return the mean of a curve over the shells of a band; NaN where there are none."""
     values = np.asarray(curve, np.float64)[band.first : band.last + 1]
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def comparison_mask(size: int, diameter_px: float) -> NDArray[np.float32]:
+    """Return the soft ball under which maps of a particle are compared."""
+    return _ball(size, MASK * diameter_px)
 
 
 def _ball(size: int, radius_px: float) -> NDArray[np.float32]:
