@@ -26,7 +26,7 @@ class LowpassBias(NamedTuple):
     """With the template before its low-pass, mean over templates: how much like it noise will look."""
 
     finest: float
-    """Å: finest detail of the predicted average that holds a hundredth of the strongest shell's power."""
+    """Å: details coarser than this hold 95 % of the predicted average's power, in whole shells."""
 
 
 def lowpass_bias(
@@ -57,8 +57,8 @@ def lowpass_bias(
     sharp = TemplateBank.from_images(templates, weights).images.astype(np.float64)
     found = np.abs(scipy.fft.fft2(predicted, workers=1)) ** 2
     shell = np.rint(np.hypot(*np.meshgrid(*(np.fft.fftfreq(box, 1 / box),) * 2))).astype(int)
-    shells = np.bincount(shell.ravel(), found.mean(axis=0).ravel()) / np.bincount(shell.ravel())
-    last = int(np.flatnonzero(shells[: box // 2 + 1] >= 0.01 * shells.max())[-1])
+    held = np.cumsum(np.bincount(shell.ravel(), found.mean(axis=0).ravel())) / found.mean(axis=0).sum()
+    last = int(np.argmax(held >= 0.95))
     return LowpassBias(
         lowpass, predicted, float((predicted * sharp).sum(axis=(1, 2)).mean()), box * pixel_size / max(last, 1)
     )
