@@ -50,6 +50,7 @@ class BiasParameters(BaseModel):
         None, ge=2, le=200, description="Classify picks and noise into so many classes that know no template"
     )
     align_classes: bool = Field(False, description="Let these classes turn in their plane; takes twelve times as long")
+    volume: bool = Field(False, description="Make maps of the picks and of noise as well; needs --map")
     seed: int = Field(0, ge=0, description="Seed of every random choice")
 
     def picking(self, lowpass: float) -> PickParameters:

@@ -36,6 +36,8 @@ from napari_pickbias.matching.preprocess import Prepared, prepare
 from napari_pickbias.matching.views import symmetry_rotations
 from napari_pickbias.records.micrographs import MicrographSet
 
+__all__ = ["Likelihood", "Null", "Tools", "VolumeResult", "likelihood", "make_tools", "one_micrograph", "volume_job"]
+
 REPEATS = 16
 """Free nulls."""
 TWINS = 2

@@ -40,6 +40,7 @@ def write_bias_report(
     recall: ViewRecall | None = None,
     taken: PickerNull | None = None,
     classes: Classes | None = None,
+    further: tuple[Section, ...] = (),
 ) -> dict[str, Path]:
     """Write ``report.html`` and ``<report_name>.pdf`` into ``directory``, each whole or not at all.
 
@@ -51,7 +52,7 @@ def write_bias_report(
     from napari_pickbias.report.html import write_html
     from napari_pickbias.report.pdf import write_pdf
 
-    document = bias_document(result, summary, recall, taken, classes)
+    document = bias_document(result, summary, recall, taken, classes, further)
     files = {"html": Path(directory) / "report.html", "pdf": Path(directory) / f"{report_name}.pdf"}
     write_html(document, files["html"])
     write_pdf(document, files["pdf"])
@@ -64,6 +65,7 @@ def bias_document(
     recall: ViewRecall | None = None,
     taken: PickerNull | None = None,
     classes: Classes | None = None,
+    further: tuple[Section, ...] = (),
 ) -> Document:
     """Return the report of the diagnosis, its figures not yet drawn."""
     verdict = result.verdict
@@ -94,6 +96,7 @@ def bias_document(
             *([] if classes is None else [classes_section(classes, result.frame.pixel_size)]),
             *([] if taken is None else [picker_section(taken)]),
             *([] if recall is None else [_views(recall)]),
+            *further,
             Section("What was assumed", paragraphs=assumed(result.candidates, result.parameters, result.lowpass)),
         ),
         appendix=(parameter_table(result.parameters), input_table(inputs), run_table(summary)),

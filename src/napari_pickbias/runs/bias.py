@@ -37,6 +37,7 @@ from napari_pickbias.runs.bias_picker import (
     write_picker,
 )
 from napari_pickbias.runs.bias_picks import ForeignPicks, check_inside, read_poses, read_scored_picks
+from napari_pickbias.runs.bias_volume import check_further, further_passes
 from napari_pickbias.runs.directory import claim, describe_inputs
 from napari_pickbias.runs.log import run_log
 from napari_pickbias.runs.pick import CANDIDATES, write_candidates
@@ -115,6 +116,7 @@ def run_bias(
         Everything the user can mend.
     """
     start = time.perf_counter()
+    check_further(templates, parameters)
     record = micrographs.micrographs
     own: ForeignPicks | None = None
     program = None if picker is None else PickerCommand(picker, split_command(picker), picks_pixel_size, picker_timeout)
@@ -177,19 +179,22 @@ def run_bias(
                     micrographs, templates, result, parameters.class_averages or 0, align=parameters.align_classes,
                     given=averages,
                 )  # fmt: skip
+            further = yield from further_passes(micrographs, templates, result, path, threads, directory)
             yield Progress("write", 0, 2, "writing the noise twin, averages and tables")
             files = _write_pictures(result, path) | _write_tables(result, path) | _write_twin(result, path)
             if taken is not None:
                 files |= write_picker(taken, path)
             if classes is not None:
                 files |= write_classes(classes, path, result.frame.pixel_size)
+            files |= further.files
             directory.record_outputs(list(files.values()))
             yield Progress("write", 1, 2, "writing the report")
             results = results_of(result, warnings) | ({} if recall is None else {"view_recall": recall_of(recall)})
             results |= {} if taken is None else {"picker": picker_of(taken)}
             results |= {} if classes is None else {"classes": classes_of(classes)}
+            results |= further.results
             summary = build_summary(TOOL, chosen, inputs, results, seconds)
-            files |= write_bias_report(result, summary, path, report_name, recall, taken, classes)
+            files |= write_bias_report(result, summary, path, report_name, recall, taken, classes, further.sections)
             seconds["total"] = time.perf_counter() - start
             summary = build_summary(TOOL, chosen, inputs, summary["results"], seconds)
             files |= {"summary": path / "summary.json", "log": path / "pickbias.log"}
