@@ -17,13 +17,15 @@ from napari_pickbias.jobs.pick_parameters import PickParameters
 from napari_pickbias.jobs.pick_templates import TemplateInput, Views, bank_for, make_views, particle_diameter
 from napari_pickbias.jobs.progress import Checkpoints, NoCheckpoints, Progress
 from napari_pickbias.matching.calibrate import MatchSettings, MicrographMatch, match_micrograph, working_pixel
-from napari_pickbias.matching.contrast import Contrast, contrast_sign
+from napari_pickbias.matching.contrast import Contrast, clearest, contrast_tails
 from napari_pickbias.matching.preprocess import prepare
 from napari_pickbias.records import Micrographs
 from napari_pickbias.records.micrographs import MicrographSet, one_pixel_size, read_headers
 
 MIN_DISTANCE = 0.55
 """Default least distance of two picks, in particle diameters."""
+CONTRAST_FROM = 5
+"""Most micrographs on which the particles' contrast is measured."""
 CtfMode = Literal["none", "flip", "multiply"]
 WriteMap = Callable[[int, NDArray[np.float32], float], None]
 
@@ -241,8 +243,8 @@ def _with_contrast(plan: Plan, threads: int, checkpoints: Checkpoints) -> tuple[
     if contrast == "undecided":
         contrast = "black"
         notes.append(
-            "dark and bright particles match the templates about equally well; dark ones are assumed, as in raw "
-            "micrographs: state --contrast if you know better"
+            f"of the {bright + dark} highest peaks {dark} are dark and {bright} bright, too few or too even to tell "
+            "which the particles are; dark ones are assumed, as in raw micrographs: state --contrast if you know better"
         )
     elif stated != "auto" and measured not in (stated, "undecided"):
         notes.append(
@@ -267,20 +269,19 @@ def _with_contrast(plan: Plan, threads: int, checkpoints: Checkpoints) -> tuple[
 
 
 def _tails(plan: Plan, threads: int) -> tuple[int, int]:
-    """Count bright and dark peaks among the highest of the first, the middle and the last micrograph."""
+    """Count bright and dark peaks among the highest of five micrographs from the first to the last."""
     total = len(plan.micrographs)
     pixel = plan.settings.pixel_size
     diameter, distance = plan.settings.diameter / pixel, plan.settings.min_distance / pixel
-    bright = dark = 0
-    for number in sorted({0, total // 2, total - 1}):
+    tails = []
+    for number in np.unique(np.linspace(0, total - 1, min(total, CONTRAST_FROM)).round().astype(int)):
         try:
-            bank = _bank(plan, number)
-            prepared = prepare(searched(plan, number).image, diameter, bank.box_px)
-            tails = contrast_sign(prepared, bank, diameter, distance, threads=threads)
+            bank = _bank(plan, int(number))
+            prepared = prepare(searched(plan, int(number)).image, diameter, bank.box_px)
+            tails.append(contrast_tails(prepared, bank, diameter, distance, threads=threads))
         except InputError:
             continue  # it is left out with its reason when its turn comes
-        bright, dark = bright + tails.bright, dark + tails.dark
-    return bright, dark
+    return clearest(tails)[1:3]
 
 
 def _bank(plan: Plan, number: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,9 @@ from napari_pickbias.matching.preprocess import Prepared
 
 CLEAR = 4.0
 """Standard errors from which a difference of the two tails is taken for real."""
+
+SHARES = (0.1, 0.03, 0.01)
+"""Shares of all peaks, the highest, that are compared: many weak particles show in the first, few in the last."""
 
 
 class Contrast(NamedTuple):
@@ -57,7 +61,25 @@ def compare_tails(heights: NDArray[np.floating], inverted: NDArray[np.floating],
     return Contrast(1 if bright >= dark else -1, bright, dark, float(evidence))
 
 
-def contrast_sign(
+def clearest(tails: Sequence[Sequence[Contrast]]) -> Contrast:
+    """Return the clearest comparison, each pooled over micrographs.
+
+    Parameters
+    ----------
+    tails : sequence of (sequence of Contrast)
+        Of each micrograph, from :func:`contrast_tails`. Pooling comes before choosing, so that on noise each pooled
+        evidence is standard normal; taking the largest of three makes the chance of an error three times that of one,
+        2e-4 at ``CLEAR``.
+    """
+    pooled = []
+    for each in zip(*tails, strict=True):
+        bright, dark = sum(one.bright for one in each), sum(one.dark for one in each)
+        evidence = (bright - dark) / max(bright + dark, 1) ** 0.5
+        pooled.append(Contrast(1 if bright >= dark else -1, bright, dark, evidence))
+    return max(pooled, key=lambda one: abs(one.evidence), default=Contrast(1, 0, 0, 0.0))
+
+
+def contrast_tails(
     prepared: Prepared,
     bank: TemplateBank,
     diameter_px: float,
@@ -65,8 +87,8 @@ def contrast_sign(
     *,
     templates: int = 48,
     threads: int | None = None,
-) -> Contrast:
-    """Tell whether the particles of a micrograph are bright, as the templates are, or dark.
+) -> tuple[Contrast, ...]:
+    """Compare a micrograph's peaks with those of its inverse, at each of ``SHARES``.
 
     Parameters
     ----------
@@ -87,4 +109,4 @@ def contrast_sign(
         matched_peaks(sign * prepared.image, prepared.inside, few, sd, min_distance_px, threads)["score"]
         for sign in (np.float32(1), np.float32(-1))
     )
-    return compare_tails(bright, dark)
+    return tuple(compare_tails(bright, dark, share) for share in SHARES)
