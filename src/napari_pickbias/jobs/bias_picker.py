@@ -16,6 +16,7 @@ from scipy.stats import chi2
 
 from napari_pickbias.bias.averages import cut_patches
 from napari_pickbias.bias.frc import masked_spectra, pooled_frc
+from napari_pickbias.bias.null import BIN, explained_by_noise
 from napari_pickbias.bias.surrogates import whole_surrogate
 from napari_pickbias.bias.verdict import Rate, judge
 from napari_pickbias.jobs.bias import BiasResult
@@ -24,6 +25,8 @@ from napari_pickbias.matching.significance import FreeAreaFdr, free_area_fdr
 
 __all__ = ["OwnNull", "PickerNull", "Taken", "noise_micrograph", "own_null", "picker_null", "taken", "with_picker"]
 
+BINS = 15
+"""Bins of that score, of about as many picks each, in which picks and noise are compared."""
 LEVELS = 60
 """Thresholds on the program's own score at which the FDR is given: quantiles of the scores of its picks."""
 TRUSTED_SHARE = 0.5
@@ -191,8 +194,23 @@ def own_null(
     good = above[:, 1] <= TRUSTED_SHARE * above[:, 0]
     trusted = float(levels[np.argmax(good)]) if good.any() else float("inf")
     curve = free_area_fdr(list(real), [list(tables) for tables in noise], levels, min_distance, trusted, rng)
-    rate = Rate(*(float(np.clip(values[0], 0, 1)) for values in (curve.fdr, curve.low, curve.high)))
+    if len(levels) == 1:
+        rate = Rate(*(float(np.clip(values[0], 0, 1)) for values in (curve.fdr, curve.low, curve.high)))
+    else:
+        # in each bin of the score at most as many picks are false as noise has there, and at most all
+        edges = levels[:: max(1, len(levels) // BINS)]
+        binned = [_in_bins(table, edges) for table in real], [[_in_bins(t, edges) for t in ts] for ts in noise]
+        place = BIN * np.searchsorted(edges, trusted, "right") if np.isfinite(trusted) else np.inf
+        rate = explained_by_noise(*binned, min_distance, float(place), rng).rate
     return OwnNull(len(ours), *expected, rate, curve if len(levels) > 1 else None)
+
+
+def _in_bins(table: NDArray[np.void], edges: NDArray[np.floating]) -> NDArray[np.void]:
+    """Return peaks whose score is the middle of its bin, bins a :data:`BIN` wide; those below the first edge go."""
+    number = np.searchsorted(edges, table["score"], "right")
+    found = table[number > 0].copy()
+    found["score"] = BIN * (number[number > 0] + 0.5)
+    return found
 
 
 def picker_null(
