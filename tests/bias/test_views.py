@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import starfile
+from scipy.stats import chi2_contingency
 
 from napari_pickbias.bias.views import matched, recall_by_view
 
@@ -90,3 +91,9 @@ def test_real_pickers(data_dir: Path, picker: str, suffix: str, misses: bool) ->
         assert recall.worst == 0
         assert recall.recall[0] == pytest.approx(0.66, abs=0.02)
         assert recall.recall[-1] == pytest.approx(0.83, abs=0.02)
+        # the published figures are those of equal widths of tilt
+        folded = np.minimum(np.concatenate(tilt), 180 - np.concatenate(tilt))
+        bins = np.searchsorted([30, 45, 60, 75], folded, side="right")
+        hits, total = np.bincount(bins, np.concatenate(found).astype(float)), np.bincount(bins)
+        assert hits[0] / total[0] == pytest.approx(0.62, abs=0.005)
+        assert chi2_contingency([hits, total - hits]).pvalue < 2e-6
