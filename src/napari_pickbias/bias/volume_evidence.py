@@ -182,14 +182,14 @@ def micrograph_volumes(
     labels = picks["template"].astype(np.int64)
     rotations = matrices_from_euler(frame.bank.euler_deg)
     picked = patches_at(prepared.image, picks, treated, frame)
-    whole = [_whole(picked, rotations[labels], rng, treated)]
+    whole = [back_projected(picked, rotations[labels], rng, treated)]
     first: Patches | None = None
     for _ in range(max(twins, 1)):
         image = surrogate(noise, shape, rng)
         table = pick_noise(image, prepared, noise, len(picks), frame, threads)
         found = patches_at(image, table, treated, frame)
         first = first or found
-        whole.append(_whole(found, rotations[table["template"]], rng, treated))
+        whole.append(back_projected(found, rotations[table["template"]], rng, treated))
     assert first is not None
     used, counts = np.unique(labels, return_counts=True)
     unfiltered = np.asarray(sharp)[used]
@@ -218,7 +218,9 @@ def micrograph_volumes(
     return sums, picked._replace(half=own.half), first._replace(half=noises[0].half)
 
 
-class _Whole(NamedTuple):
+class Whole(NamedTuple):
+    """All back-projections of one set of patches; names and shapes as in :class:`VolumeSums`."""
+
     half: NDArray[np.int64]
     counts: NDArray[np.int64]
     raw: NDArray[np.float32]
@@ -227,11 +229,13 @@ class _Whole(NamedTuple):
     kernel: NDArray[np.float64]
 
 
-def _whole(patches: Patches, rotations: NDArray[np.float64], rng: np.random.Generator, treated: Treated) -> _Whole:
+def back_projected(
+    patches: Patches, rotations: NDArray[np.float64], rng: np.random.Generator, treated: Treated
+) -> Whole:
     """Back-project patches in random halves, and the raw ones in random groups of these."""
     half = np.asarray(rng.permutation(len(rotations)) % 2, np.int64)
     group = rng.integers(0, GROUPS, len(rotations))
-    return _Whole(
+    return Whole(
         half,
         np.bincount(half, minlength=2),
         _grouped(patches.raw, rotations, half, group, treated),
