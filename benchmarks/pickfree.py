@@ -90,7 +90,10 @@ def plain(patches: np.ndarray, images: np.ndarray) -> float:
 
 
 def speed(arguments: argparse.Namespace) -> None:
-    print("box  r/r0  core s per 10,000 patches  of it once  wall s, loaded  plain 576 (4608), core s  ns/hypothesis")
+    print(
+        "box  r/r0  core s per 10,000 patches  of it once  wall s, loaded  plain 576 (4608), core s  "
+        "ns/hypothesis  model Mflop a patch, so Gflop/s a core"
+    )
     for size in arguments.box:
         volume = molecule(size, 1.0)
         count = arguments.patches * 11 // size
@@ -113,6 +116,9 @@ def speed(arguments: argparse.Namespace) -> None:
             clock.append((time.perf_counter() - tick) / count)
         each = (min(whole) - min(once)) / count
         hypotheses = 4608 * (2 * size - 1) ** 2
+        # the model: correlations with the basis over the rows that overlap, then all cells at all shifts
+        model_flop = 2 * (2 * size - 1) * size**3 * tables.basis.shape[1]
+        model_flop += 2 * (2 * size - 1) ** 2 * len(levels.coarse) * len(tables.coarse)
         dense = ""
         if size <= 15:
             few = 16 if size == 15 else 64
@@ -121,7 +127,8 @@ def speed(arguments: argparse.Namespace) -> None:
             dense = f"{1e4 * seconds:.0f} ({8e4 * seconds:.0f})"
         print(
             f"{size:3d}  {tables.basis.shape[1]}/{len(tables.coarse)}   {1e4 * each + min(once):8.1f}"
-            f"   {min(once):20.2f}  {1e4 * min(clock):10.1f}   {dense:>20s}   {1e9 * each / hypotheses:8.3f}",
+            f"   {min(once):20.2f}  {1e4 * min(clock):10.1f}   {dense:>20s}   {1e9 * each / hypotheses:8.3f}   "
+            f"{model_flop / 1e6:.0f}, {model_flop / each / 1e9:.0f}",
             flush=True,
         )
 
