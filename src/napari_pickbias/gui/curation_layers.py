@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ class CurationLayers:
         self._busy, self._shown_version = False, curation.places_version
         self.hide_rejected = False
         self.color_by = ""
+        self._ranked: tuple[tuple[str, int], NDArray[np.uint8]] = (("", -1), np.empty(0, np.uint8))
         table = curation.table
         in_space = table.z_px is not None
         self.pixel_size = tomogram_pixel_size(table) if in_space else micrograph_pixel_size(table)
@@ -111,9 +113,9 @@ class CurationLayers:
             if len(self.points.data) != len(keep):
                 return  # just losing or gaining points: what follows says which
             if self.color_by:
-                self.points.border_color = self._by_column(keep)
+                self._paint(self._by_column(keep))
             else:
-                self.points.border_color = _COLORS[np.where(self.curation.selected, 2, keep.astype(np.int8))]
+                self._paint(_COLORS[np.where(self.curation.selected, 2, keep.astype(np.int8))])
             shown = keep if self.hide_rejected else np.ones(len(keep), np.bool_)
             if not np.array_equal(shown, self.points.shown):
                 self.points.shown = shown
@@ -122,17 +124,32 @@ class CurationLayers:
         finally:
             self._busy = False
 
+    def _paint(self, colors: NDArray[np.float32]) -> None:
+        """Colour the circles; in place, for a new array makes napari turn the whole table of features into arrays."""
+        assert self.points is not None
+        shown = self.points.border_color
+        if shown.shape == colors.shape and shown.flags.writeable and self.points.border_color_mode == "direct":
+            shown[:] = colors
+            self.points.events.border_color()
+        else:
+            self.points.border_color = colors
+
     def _by_column(self, keep: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return colours by a column's rank, rejected picks dimmed."""
-        from napari.utils.colormaps import ensure_colormap
-
-        values = self.curation.values(self.color_by)
-        low, high = np.nanpercentile(values, (1, 99)) if np.isfinite(values).any() else (0.0, 1.0)
-        scaled = np.clip((np.nan_to_num(values, nan=low) - low) / (high - low if high > low else 1.0), 0, 1)
-        colors = np.array(ensure_colormap("turbo").map(scaled), np.float32)
+        key = (self.color_by, self.curation.places_version)
+        if key != self._ranked[0]:
+            self._ranked = (key, self._levels())
+        colors = _turbo()[self._ranked[1]]
         colors[~keep, 3] = 0.3
         colors[self.curation.selected] = _COLORS[2]
         return colors
+
+    def _levels(self) -> NDArray[np.uint8]:
+        """Return where each pick's value lies between the column's outermost per cents, 0 to 255."""
+        values = self.curation.values(self.color_by)
+        low, high = np.nanpercentile(values, (1, 99)) if np.isfinite(values).any() else (0.0, 1.0)
+        scaled = np.clip((np.nan_to_num(values, nan=low) - low) / (high - low if high > low else 1.0), 0, 1)
+        return np.rint(255 * scaled).astype(np.uint8)
 
     def set_diameter(self, diameter_angstrom: float) -> None:
         """Draw circles of this diameter."""
@@ -280,6 +297,13 @@ class CurationLayers:
         if self.points is not None:
             self.points.selected_data.events.items_changed.disconnect(self._selection_changed)
             self.points.events.data.disconnect(self._data_changed)
+
+
+@lru_cache(maxsize=1)
+def _turbo() -> NDArray[np.float32]:
+    from napari.utils.colormaps import ensure_colormap
+
+    return np.array(ensure_colormap("turbo").map(np.linspace(0, 1, 256)), np.float32)
 
 
 def camera_of(viewer: Any) -> Any:
