@@ -123,7 +123,7 @@ def test_the_promised_files_and_names_are_there(finished: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on_with_the_same_result(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = pick_tomograms._coarse
+    whole = pick_tomograms.coarse_tomogram
     opened: list[int] = []
 
     def until_the_second(plan: pick_tomograms.Plan, number: int, *rest: Path) -> object:
@@ -132,7 +132,7 @@ def test_an_interrupted_run_goes_on_with_the_same_result(finished: Path, monkeyp
             raise KeyboardInterrupt
         return whole(plan, number, *rest)
 
-    monkeypatch.setattr(pick_tomograms, "_coarse", until_the_second)
+    monkeypatch.setattr(pick_tomograms, "coarse_tomogram", until_the_second)
     words = ["--tomograms", "tomograms", *OPTIONS, "--out", "resumed", "--quiet"]
     assert pick(*words) == 130
     assert not Path("resumed/particles.star").exists()
@@ -153,7 +153,7 @@ def test_another_threshold_without_searching_again(
     def search(*_: object) -> None:
         raise AssertionError("searched again")
 
-    monkeypatch.setattr(pick_tomograms, "_coarse", search)
+    monkeypatch.setattr(pick_tomograms, "coarse_tomogram", search)
     assert pick("--rethreshold", "out", "--fdr", "0.05", "--out", "same", "--quiet") == 0
     assert Path("same/particles.star").read_text() == (finished / "particles.star").read_text()
     was, now = (json.loads((folder / "summary.json").read_text()) for folder in (finished, Path("same")))

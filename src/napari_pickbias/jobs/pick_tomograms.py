@@ -118,6 +118,7 @@ def match_tomograms(
     threads: int = 1,
     checkpoints: Checkpoints | None = None,
     write_maps: WriteMaps | None = None,
+    finest: float | None = None,
 ) -> Generator[Progress, None, TomogramCandidates]:
     """Search every tomogram and its noise; yields :class:`Progress`, returns all candidates.
 
@@ -137,6 +138,8 @@ def match_tomograms(
         Finished tomograms, for resumption.
     write_maps : callable, optional
         Called with the score map of each tomogram; the arrays are memory-mapped, and gone afterwards.
+    finest : float, optional
+        Of :func:`make_plan`.
 
     Raises
     ------
@@ -145,7 +148,7 @@ def match_tomograms(
     """
     checkpoints = checkpoints or NoCheckpoints()
     yield Progress("prepare", 0, 2, "making templates")
-    plan = make_plan(tomograms, template, parameters)
+    plan = make_plan(tomograms, template, parameters, finest)
     yield Progress("prepare", 1, 2, f"{len(plan.bank)} orientations in boxes of {plan.bank.box_px} px")
     plan, facts = _with_contrast(plan, scratch, threads, checkpoints)
     yield Progress("prepare", 2, 2, f"{facts['contrast']} particles")
@@ -181,8 +184,18 @@ def match_tomograms(
     )
 
 
-def make_plan(tomograms: TomogramSet, template: TemplateInput, parameters: PickTomogramsParameters) -> Plan:
+def make_plan(
+    tomograms: TomogramSet, template: TemplateInput, parameters: PickTomogramsParameters, finest: float | None = None
+) -> Plan:
     """Check the data against each other and make the templates.
+
+    Parameters
+    ----------
+    tomograms : TomogramSet
+    template : TemplateInput
+    parameters : PickTomogramsParameters
+    finest : float, optional
+        Detail, Å, that the voxels of the search are to hold; default: that of the low-pass.
 
     Raises
     ------
@@ -191,7 +204,7 @@ def make_plan(tomograms: TomogramSet, template: TemplateInput, parameters: PickT
     """
     diameter = parameters.diameter or particle_diameter(template)
     distance = parameters.min_distance or MIN_DISTANCE * diameter
-    settings = MatchSettings(tomograms.voxel_size_angstrom, parameters.lowpass, diameter, distance)
+    settings = MatchSettings(tomograms.voxel_size_angstrom, finest or parameters.lowpass, diameter, distance)
     shape = tomograms.shapes[0]
     # the thinnest side, where rounding to whole voxels weighs most, sets the voxel size exactly
     thin = min(shape)
@@ -226,7 +239,7 @@ def make_plan(tomograms: TomogramSet, template: TemplateInput, parameters: PickT
     return Plan(tomograms, parameters, bank, voxel, diameter, distance, tomograms.notes)
 
 
-def _coarse(plan: Plan, number: int, scratch: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def coarse_tomogram(plan: Plan, number: int, scratch: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return a tomogram at the voxel size of the search, particles bright, and voxels of the file a voxel (z, y, x)."""
     shape = plan.tomograms.shapes[number]
     smaller = coarse_shape(shape, plan.tomograms.voxel_size_angstrom / plan.voxel_size)
@@ -278,7 +291,7 @@ def _above(plan: Plan, scratch: Path, threads: int) -> tuple[int, int]:
     few = plan.bank.take(np.unique(rows))
     for number in range(len(plan.tomograms)):
         try:
-            volume, _ = _coarse(plan, number, scratch)
+            volume, _ = coarse_tomogram(plan, number, scratch)
             sd = volume_template_sd(few, volume_power(volume, volume_tile(volume.shape, few.box_px)))
         except InputError:
             continue  # it is left out with its reason when its turn comes
@@ -295,7 +308,7 @@ def _searched(
     plan: Plan, number: int, scratch: Path, threads: int, write_maps: WriteMaps | None
 ) -> Generator[int, None, dict[str, NDArray[Any]]]:
     """Search one tomogram and its noise; yields the number of orientations done, returns the peaks."""
-    volume, steps = _coarse(plan, number, scratch)
+    volume, steps = coarse_tomogram(plan, number, scratch)
     distance = plan.min_distance / plan.voxel_size
     power = volume_power(volume, volume_tile(volume.shape, plan.bank.box_px))
     sd = volume_template_sd(plan.bank, power)
