@@ -17,6 +17,7 @@ from napari_pickbias.records.atomic import is_users_matter, write_fault
 
 COMMANDS = {
     "bias": "napari_pickbias.cli.bias",
+    "bias-tomograms": "napari_pickbias.cli.bias_tomograms",
     "convert": "napari_pickbias.cli.convert",
     "demo": "napari_pickbias.cli.demo",
     "outliers": "napari_pickbias.cli.outliers",
