@@ -8,12 +8,14 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
+import pandas as pd
 import pypdf
 import pytest
 import starfile
 from interop.relion_project import RelionProject
 from scipy.spatial import cKDTree
 
+from napari_pickbias.cli.main import main
 from napari_pickbias.imaging.phantoms import blob_volume, phantom
 from napari_pickbias.jobs.simulate_micrographs_parameters import SimulateMicrographsParameters
 from napari_pickbias.records import write_mrc
@@ -116,6 +118,35 @@ def test_import_pick_extract(lab: RelionProject) -> None:
     y, x = np.indices(mean.shape) - BOX // 2
     middle, rim = np.hypot(x, y) < 4, np.hypot(x, y) > 14
     assert mean[middle].mean() - mean[rim].mean() > 2 * mean[rim].std()
+    look_for_class_averages(lab, f"{extract}particles.star", truth)
+
+
+def look_for_class_averages(lab: RelionProject, particles: str, truth: pd.DataFrame) -> None:
+    """RELION's own class averages of those particles find them again, by either of its two files."""
+    refine = (
+        f"relion_refine --o Class2D/run --i {particles} --iter 2 --K 2 --particle_diameter 240 --tau2_fudge 2 --norm"
+    )
+    more = "--scale --oversampling 1 --psi_step 12 --offset_range 3 --offset_step 2 --zero_mask --flatten_solvent"
+    (lab.directory / "Class2D").mkdir()
+    lab.call(*refine.split(), *more.split(), "--pool", "10", "--dont_check_norm", "--random_seed", "1")
+    tables = []
+    for name in ("run_it002_model.star", "run_it002_classes.mrcs"):
+        words = ["--lowpass", "40", "--angular-step", "30", "--threshold", "4.5", "--threads", "2", "--quiet"]
+        where = ["--micrographs", str(lab.directory / "Import/job001/micrographs.star"), "--diameter", "200"]
+        out = lab.directory / f"by_{name}"
+        assert (
+            main(["pick", *where, "--templates", str(lab.directory / "Class2D" / name), *words, "--out", str(out)]) == 0
+        )
+        tables.append(starfile.read(out / "picks.star"))
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    assert set(tables[0]["rlnClassNumber"]) <= {1, 2}
+    hits = 0
+    for name, rows in truth.groupby("rlnMicrographName"):
+        picks = tables[0][[Path(path).name == Path(str(name)).name for path in tables[0]["rlnMicrographName"]]]
+        away, _ = cKDTree(picks[["rlnCoordinateX", "rlnCoordinateY"]]).query(rows[["rlnCoordinateX", "rlnCoordinateY"]])
+        hits += int((away < 5).sum())
+    assert hits >= 15
+    assert len(tables[0]) - hits <= 16
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,8 @@ def match_warnings(
     if 1 - model.free_fraction > CROWDED:
         lines.append(
             f"crowded: particles take {1 - model.free_fraction:.0%} of the area; the FDR of low thresholds may come "
-            "out too low (fringes between particles are not in the noise model)"
+            "out too low (fringes between particles are not in the noise model); where particles are round, a "
+            "--min-distance near their width leaves the fringes out"
         )
     if spread[0] > WIDE * spread[1]:
         lines.append(
