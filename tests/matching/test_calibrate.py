@@ -271,8 +271,8 @@ def test_warnings_of_a_micrograph() -> None:
     )
     assert match_warnings(good, crowded, (1.0, 0.9), bright) == (
         "crowded: particles take 70% of the area; the FDR of low thresholds may come out too low (fringes between "
-        "particles are not in the noise model); where particles are round, a --min-distance near their width leaves the "
-        "fringes out",
+        "particles are not in the noise model); where particles are round, a --min-distance near their width leaves "
+        "the fringes out",
     )
     assert match_warnings(good, model, (9.0, 0.9), bright) == (
         "scores: spread 10.0 times as wide as those of its noise; look for ice, dirt or an aperture's edge",
