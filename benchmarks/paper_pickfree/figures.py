@@ -55,17 +55,17 @@ def draw_fsc(runs: Runs) -> Figure:
 
 def draw_iterations(runs: Runs) -> Figure:
     """Return the shell of FSC 0.5 by iteration (the published figure 5), for starts that need no alignment."""
-    figure = Figure(figsize=(5.5, 3.2), layout="constrained")
+    figure = Figure(figsize=(6.8, 3.2), layout="constrained")
     axes = figure.subplots()
     for name, records in runs.items():
-        crossings = [r["crossing"] for r in records if r["start"] == "lowpass"]
+        crossings = [r["crossing"] for r in records if name in SHOWN or "snr" in name]
         if crossings:
             mean = np.mean(crossings, axis=0)
             axes.plot(np.arange(len(mean)), mean, marker="o", markersize=2.5, linewidth=1.1, label=name)
     axes.set_xlabel("iteration", fontsize=8)
     axes.set_ylabel("shell where FSC falls below 0.5", fontsize=8)
     axes.tick_params(labelsize=7)
-    axes.legend(fontsize=6.5, frameon=False, ncols=2)
+    axes.legend(fontsize=6.5, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -98,13 +98,14 @@ def table(runs: Runs) -> str:
         likelihood = np.array([r["log_likelihood"][-1] for r in records])
         first = records[0]
         spread = f" ± {crossing[:, 1].std():.2f}" if len(records) > 1 else ""
+        deviation = f" ± {likelihood.std():.3f}" if len(records) > 1 else ""
         before = f" ± {crossing[:, 0].std():.2f}" if crossing[:, 0].std() > 5e-3 else ""
         likeness = np.array([[r["correlation"][0], r["correlation"][-1]] for r in records])
         lines.append(
             f"| {name} | {first['patches']} / {first['particles']} | {first['snr']:g} | {len(records)} | "
             f"{crossing[:, 0].mean():.2f}{before} → {crossing[:, 1].mean():.2f}{spread} of {len(first['fsc'][0])} | "
             f"{' '.join(f'{v:.2f}' for v in last)} | {likeness[:, 0].mean():.2f} → {likeness[:, 1].mean():.2f} | "
-            f"{likelihood.mean():.3f} ± {likelihood.std():.3f} | "
+            f"{likelihood.mean():.3f}{deviation} | "
             f"{np.mean([r['empty'] for r in records]):.3f} ({max(first['true_empty'], 0):.3f}) | "
             f"{np.mean([r['seconds'] for r in records]):.0f} |"
         )
