@@ -21,6 +21,7 @@ from napari_pickbias.imaging.rotations import angular_distance_deg, matrices_fro
 from napari_pickbias.jobs import pick_tomograms
 from napari_pickbias.matching import find_peaks
 from napari_pickbias.records import write_mrc
+from napari_pickbias.records.tomograms import open_tomograms
 from napari_pickbias.runs.pick_tomograms_files import open_score_maps
 
 SHAPE, VOXEL = (48, 96, 90), 10.0
@@ -297,6 +298,85 @@ def test_faults_in_one_line(project: Path, words: list[str], line: str, capsys: 
     assert len(shown) == 1
     assert shown[0].removeprefix("pickbias: ") == line
     assert not Path("fault").exists()
+
+
+LISTED = """
+data_global
+
+loop_
+_rlnTomoName #1
+_rlnTomoTiltSeriesPixelSize #2
+_rlnTomoTomogramBinning #3
+_rlnTomoReconstructedTomogram #4
+full 1.25 8.0 tomograms/full.mrc
+"""
+
+
+@pytest.mark.parametrize("command", ["pick", "bias-tomograms"])
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        (
+            "cut.mrc",
+            "cut.mrc: header promises a map of 48×96×90 float32 (1 658 880 bytes) but the file has only",
+        ),
+        (
+            "two",
+            "two/b_coarse.mrc: has 20 Å a voxel, two/a_full.mrc 10 Å; pick tomograms of one voxel size at a time",
+        ),
+        ("unset.mrc", "unset.mrc: its header holds no voxel size; give it in Å with --pixel-size"),
+        (
+            "nameless.star",
+            "nameless.star: lists no reconstructed tomograms (rlnTomoName, rlnTomoReconstructedTomogram); give the "
+            "tomograms.star of Reconstruct tomograms, or the .mrc files",
+        ),
+        (
+            "fileless.star",
+            "fileless.star: lists no reconstructed tomograms (rlnTomoName, rlnTomoReconstructedTomogram); give the "
+            "tomograms.star of Reconstruct tomograms, or the .mrc files",
+        ),
+        ("gone.star", "gone.star: names the tomogram 'tomograms/gone.mrc', which is not there; looked in "),
+        ("nowhere", "--tomograms nowhere: no such file or folder; check the path"),
+        ("nan.mrc", "nan.mrc: holds NaN or infinite voxels; mend or leave out that tomogram"),
+    ],
+)
+def test_bad_tomograms(project: Path, command: str, name: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = (project / "tomograms" / "full.mrc").read_bytes()
+    Path("cut.mrc").write_bytes(whole[:1_000_000])
+    Path("two").mkdir(exist_ok=True)
+    Path("two/a_full.mrc").write_bytes(whole)
+    write_mrc(Path("two/b_coarse.mrc"), np.zeros((30, 30, 30), np.float32), 2 * VOXEL)
+    write_mrc(Path("unset.mrc"), np.zeros((30, 30, 30), np.float32), None)
+    write_mrc(Path("nan.mrc"), np.full((30, 30, 30), np.nan, np.float32), VOXEL)
+    Path("nameless.star").write_text(LISTED.replace("_rlnTomoName", "_rlnName"))
+    Path("fileless.star").write_text(LISTED.replace("_rlnTomoReconstructedTomogram", "_rlnTomoEtomoDirectiveFile"))
+    Path("gone.star").write_text(LISTED.replace("full.mrc", "gone.mrc"))
+    words = [command, "--tomograms", name, "--map", "map.mrc", "--angular-step", "120", "--out", "bad", "--quiet"]
+    assert main(words) == 2
+    shown = capsys.readouterr().err.strip().splitlines()
+    assert len(shown) == 1
+    assert shown[0].removeprefix("pickbias: ").startswith(line)
+
+
+def test_a_list_without_pixel_sizes_takes_those_of_the_headers(project: Path) -> None:
+    text = LISTED.replace("_rlnTomoTomogramBinning", "_rlnTomoHand")
+    Path("headers.star").write_text(text)
+    assert open_tomograms("headers.star").voxel_size_angstrom == pytest.approx(VOXEL)
+    Path("listed.star").write_text(LISTED.replace("1.25", "1.35"))
+    other = open_tomograms("listed.star")
+    assert other.voxel_size_angstrom == pytest.approx(10.8)
+    assert other.notes == (
+        f"{project / 'tomograms' / 'full.mrc'}: its header says 10 Å a voxel, but 10.8 Å is used; check --pixel-size",
+    )
+
+
+def test_zero_picks_explain_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--tomograms", "tomograms/noise.mrc", *OPTIONS, "--contrast", "black", "--threshold", "50", "--quiet"]
+    assert pick(*words, "--angular-step", "120", "--out", "zero") == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("pickbias: no pick reaches 50: the highest score is ")
+    assert ", and noise alone reaches " in line
+    assert line.endswith(f"whether this map is in these tomograms; see {Path('zero/report.html')}")
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve space on a disk")
