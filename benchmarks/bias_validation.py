@@ -3,7 +3,7 @@
 python benchmarks/bias_validation.py run DATA OUT.jsonl [--count N]
 python benchmarks/bias_validation.py table OUT.jsonl
 
-DATA is the folder that holds ``maps``. Every data set is three micrographs made straight on the pixels of the
+DATA is the folder that holds ``maps``. Every data set is two micrographs made straight on the pixels of the
 diagnosis, every third of noise alone. One line of JSON a data set, so that a run that was stopped goes on where it was.
 ``table`` judges the stored figures again, so that the rule can be tried without making the data anew.
 """
@@ -48,7 +48,7 @@ MOLECULES = {
 }
 FIELD = 16.0
 """Side of a micrograph in particle diameters."""
-MICROGRAPHS = 3
+MICROGRAPHS = 2
 NEAR = 0.4
 """A pick within this share of a diameter is that particle's."""
 
@@ -165,7 +165,7 @@ def unit_score(images: np.ndarray, case: Case, pixel: float, lowpass: float) -> 
 
 def places_of(case: Case, side: int, diameter: float, rng: np.random.Generator) -> np.ndarray:
     """Return x, y of particles at least 1.1 diameters apart; ``diameter`` in px."""
-    wanted, margin = (105 if case.crowded else 45), 0.9 * diameter
+    wanted, margin = (110 if case.crowded else 60), 0.9 * diameter
     found = np.zeros((0, 2))
     for place in rng.uniform(margin, side - margin, (20000, 2)):
         if len(found) < wanted and (not len(found) or np.hypot(*(found - place).T).min() > 1.1 * diameter):
@@ -259,6 +259,7 @@ def run_case(case: Case, maps: Path) -> dict[str, Any]:
         return {
             **case._asdict(), "levels": levels_of(result, truth), "trusted_share": result.calibration.trusted_share,
             "twin_beyond": result.diagnosis.twin_beyond, "templates": len(result.candidates.view),
+            "micrographs": MICROGRAPHS,
             "why": result.verdict.why, "seconds": [made - start, time.process_time() - made],
         }  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_pickbias.bias import verdict as rule
 from napari_pickbias.bias.frc import Null
-from napari_pickbias.bias.verdict import Rate, judge
+from napari_pickbias.bias.verdict import Rate, judge, standing_out
 
 Row = dict[str, Any]
 VERDICTS = ("template", "mixed", "data", "undecided")
@@ -36,6 +36,10 @@ def word_of(row: Row, level: Row) -> str:
     return judge(
         level["picks"], Rate(*level["rate"]), Null(*level["beyond"]), Null(*level["inside"]),
         Null(*level["agreement"]), views=level["views"], trusted_share=row["trusted_share"],
+        stands_out=standing_out(
+            (other["threshold"], other["picks"], Rate(*other["rate"]))
+            for other in row["levels"] if other["threshold"] > level["threshold"]
+        ),
     ).name  # fmt: skip
 
 
@@ -73,11 +77,15 @@ def show(rows: list[Row]) -> None:
         any(word_of(row, level) in ("data", "mixed") for level in row["levels"]) for row in rows if not row["score"]
     )
     total = sum(not row["score"] for row in rows)
-    print(f"\nNoise called data or mixed: {sets} of {total} sets at any of four thresholds, {wilson(sets, total)}; one-"
-          f"sided 95 % bound {100 * (1 - 0.05 ** (1 / max(total, 1))):.1f} % if none; {bad} of {len(every)} verdicts")  # fmt: skip
+    bound = 100 * (1 - 0.05 ** (1 / max(total, 1)))
+    print(
+        f"\nNoise called data or mixed: {sets} of {total} sets at any of four thresholds, {wilson(sets, total)}; "
+        f"one-sided 95 % bound {bound:.1f} % if none; {bad} of {len(every)} verdicts"
+    )
     words(real)
     shares(real)
     sweep(enough)
+    cuts(enough)
 
 
 def words(real: list[tuple[Row, Row]]) -> None:
@@ -98,9 +106,8 @@ def words(real: list[tuple[Row, Row]]) -> None:
 
 def shares(real: list[tuple[Row, Row]]) -> None:
     """Print the estimated share of false picks beside the true one."""
-    print(
-        "\nShare of false picks\n\n| template | true | sets | estimated, median (quartiles) | interval holds the truth |"
-    )
+    print("\nShare of false picks\n")
+    print("| template | true | sets | estimated, median (quartiles) | interval holds the truth |")
     print("|---|---|---|---|---|")
     for template in ("right", "other", "scrambled", "disc"):
         for low, high in ((0, 0.05), (0.05, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1.01)):
@@ -111,8 +118,8 @@ def shares(real: list[tuple[Row, Row]]) -> None:
             if part:
                 q = np.quantile([level["rate"][0] for level in part], [0.25, 0.5, 0.75])
                 holds = sum(level["rate"][1] <= level["false"] <= level["rate"][2] for level in part)
-                print(f"| {template} | {low:g} to {min(high, 1):g} | {len(part)} | {q[1]:.2f} ({q[0]:.2f} to {q[2]:.2f}) | "
-                      f"{holds} |")  # fmt: skip
+                spread = f"{q[1]:.2f} ({q[0]:.2f} to {q[2]:.2f})"
+                print(f"| {template} | {low:g} to {min(high, 1):g} | {len(part)} | {spread} | {holds} |")
 
 
 def sweep(enough: list[tuple[Row, Row]]) -> None:
@@ -124,11 +131,37 @@ def sweep(enough: list[tuple[Row, Row]]) -> None:
     noise = [level["beyond"] for row, level in enough if not row["score"]]
     real = [level["beyond"] for row, level in enough if row["score"] and level["false"] <= 0.5]
     for z in (2.0, 2.5, 3.0, 4.0, 5.0):
-        for least in (0.0, 0.05, 0.1, 0.15):
+        for least in (0.0, 0.1, 0.15):
             passed = [sum(_passes(each, z, least) for each in group) for group in (noise, real)]
             print(f"| {z:g} | {least:g} | {wilson(passed[0], len(noise))} | {wilson(passed[1], len(real))} |")
     extremes = sorted((Null(*each).z for each in noise if np.isfinite(each[0])), reverse=True)[:5]
     print("\nlargest deviations on noise:", [round(z, 1) for z in extremes])
+
+
+def cuts(enough: list[tuple[Row, Row]]) -> None:
+    """Print what other bounds of the false share would have called ``data`` and ``template``."""
+    evident, empty = [], []
+    for row, level in enough:
+        if _passes(level["beyond"], rule.SURE_Z_SINGLE if level["views"] == 1 else rule.SURE_Z, rule.LEAST_EVIDENCE):
+            evident.append((row, level))
+        elif Null(*level["beyond"]).z < rule.NONE_Z:
+            empty.append((row, level))
+    print("\nEvidence, and the false share's upper end at most: called data\n")
+    print("| bound | of sets with at most .2 false | of sets with more (largest true share) |\n|---|---|---|")
+    for bound in (0.1, 0.2, 0.3, 0.4):
+        called = [level["false"] for _, level in evident if level["rate"][2] <= bound]
+        good, bad = [f for f in called if f <= rule.CLEAN_FDR], [f for f in called if f > rule.CLEAN_FDR]
+        total = sum(level["false"] <= rule.CLEAN_FDR for _, level in evident)
+        largest = f"{max(bad):.2f}" if bad else "–"
+        print(f"| {bound:g} | {len(good)} of {total} | {len(bad)} of {len(evident) - total} ({largest}) |")
+    print("\nNo evidence, and the false share's lower end at least: called template\n")
+    print("| bound | of noise | of particles (smallest true share) |\n|---|---|---|")
+    noise = sum(not row["score"] for row, _ in empty)
+    for bound in (0.5, 0.65, 0.8, 0.9):
+        called_noise = sum(not row["score"] and level["rate"][1] >= bound for row, level in empty)
+        others = [level["false"] for row, level in empty if row["score"] and level["rate"][1] >= bound]
+        least = f"{min(others):.2f}" if others else "–"
+        print(f"| {bound:g} | {called_noise} of {noise} | {len(others)} of {len(empty) - noise} ({least}) |")
 
 
 def _passes(beyond: list[float], z: float, least: float) -> bool:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from napari_pickbias.bias.frc import Null
-from napari_pickbias.bias.null import explained_by_noise
-from napari_pickbias.bias.verdict import Rate, Verdict, judge
+from napari_pickbias.bias.null import explained_by_noise, poisson_interval
+from napari_pickbias.bias.verdict import Rate, Verdict, judge, standing_out
 from napari_pickbias.matching.peaks import PEAK
 
 CLEAN, DIRTY, NOISE = Rate(0.02, 0.01, 0.03), Rate(0.39, 0.36, 0.42), Rate(0.97, 0.91, 1.0)
@@ -119,3 +119,37 @@ def test_noise_explains_picks_of_noise_and_not_particles() -> None:
     assert few.rate.value > 0.95
     nothing = explained_by_noise([noise(0)], surrogates[:1], 10, np.inf, rng)
     assert np.isnan(nothing.rate.value)
+
+
+def test_interval_of_a_mean_count() -> None:
+    assert poisson_interval(0) == (0.0, pytest.approx(3.689, abs=1e-3))
+    assert poisson_interval(10) == (pytest.approx(4.795, abs=1e-3), pytest.approx(18.39, abs=1e-2))
+    assert poisson_interval(200, 2) == (pytest.approx(86.6, abs=0.1), pytest.approx(114.9, abs=0.1))
+
+
+def test_picks_that_score_less_than_peaks_of_noise_are_false() -> None:
+    rng = np.random.default_rng(5)
+
+    def table(scores: np.ndarray) -> np.ndarray:
+        made = np.zeros(len(scores), PEAK)
+        made["score"] = scores
+        made["y"], made["x"] = rng.uniform(0, 500, (2, len(scores)))
+        return made
+
+    noise = [[table(rng.normal(3, 0.4, 60)) for _ in range(2)] for _ in range(3)]
+    blind = [table(rng.uniform(0.5, 2.2, 100)) for _ in range(3)]  # a picker that does not know the score
+    assert explained_by_noise(blind, noise, 14.0, np.inf, rng).rate == (1.0, 1.0, 1.0)
+    both = [np.concatenate([one, table(rng.normal(8, 0.5, 100))]) for one in blind]
+    assert explained_by_noise(both, noise, 14.0, 5.0, rng).rate.value == pytest.approx(0.5, abs=0.01)
+
+
+def test_objects_among_picks_that_are_mostly_noise() -> None:
+    levels = [(4.0, 60, Rate(0.7, 0.6, 0.8)), (4.5, 30, Rate(0.3, 0.2, 0.5)), (5.5, 10, Rate(0.0, 0.0, 0.1))]
+    assert standing_out(levels) == 4.5
+    assert standing_out(levels[:1]) is None
+    assert standing_out(levels[2:]) is None  # too few
+    assert standing_out([(4.5, 30, Rate(*[float("nan")] * 3))]) is None
+    found = judge(1000, NOISE, NONE, NONE, AGREES, views=12, trusted_share=1.0, stands_out=4.5)
+    assert found.name == "undecided"
+    assert "from a score of 4.50 up most picks are no noise" in found.why
+    assert judge(1000, DIRTY, STRONG, NONE, AGREES, views=12, trusted_share=1.0, stands_out=4.5).name == "mixed"

@@ -68,6 +68,9 @@ def test_diagnosis_of_own_picks(project_folder: Path, tmp_path: Path, capsys: py
         assert name in results
     assert set(results["evidence_beyond_band"]) == {"value", "null_mean", "null_sd", "z"}
     assert results["threshold"] == 4
+    low, high = results["expected_null_picks_interval"]
+    assert low <= results["expected_null_picks"] <= high
+    assert 'class="outcome"' in (out / "report.html").read_text()
     averages = mrcfile.read(out / "class_averages.mrcs")
     assert averages.shape[-2:] == (30, 30)
     assert mrcfile.read(out / "predicted_bias.mrcs").shape == averages.shape

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.stats import chi2
 
 from napari_pickbias.bias.verdict import Rate
 
@@ -24,7 +25,7 @@ class Explained(NamedTuple):
     """``(bins,)``."""
 
     noise: NDArray[np.float64]
-    """``(bins,)`` peaks of noise on the area that no higher pick takes."""
+    """``(bins,)`` peaks of noise on the area that no higher pick takes; where noise scores anywhere, all picks."""
 
     rate: Rate
     """Share of all picks that noise explains."""
@@ -35,6 +36,15 @@ class Explained(NamedTuple):
         false = np.minimum(self.picks, self.noise)[::-1].cumsum()[::-1]
         above = self.picks[::-1].cumsum()[::-1]
         return np.where(above > 0, false / np.maximum(above, 1), np.nan)
+
+
+def poisson_interval(counted: int, repeats: int = 1) -> tuple[float, float]:
+    """Return the exact 95 % interval of the mean of a Poisson law of which ``repeats`` draws summed to ``counted``.
+
+    F. Garwood, Fiducial limits for the Poisson distribution, 1936.
+    """
+    low = float(chi2.ppf(0.025, 2 * counted)) / 2 if counted else 0.0
+    return low / repeats, float(chi2.ppf(0.975, 2 * counted + 2)) / 2 / repeats
 
 
 def explained_by_noise(
@@ -80,10 +90,14 @@ def explained_by_noise(
     repeats = np.array([len(tables) for tables in surrogates])[:, None]
     noise = (counted / repeats).sum(axis=0)
     total = real.sum(axis=0)
+    heights = np.concatenate([np.zeros(0), *(table["score"] for tables in surrogates for table in tables)])
+    anywhere = edges[:-1] < (np.median(heights) if len(heights) else -np.inf)
+    noise = np.where(anywhere, np.maximum(noise, total), noise)
     value = float(np.minimum(total, noise).sum() / total.sum())
     chosen = rng.integers(0, len(picks), (draws, len(picks)))
     drawn_noise = (rng.poisson(counted[chosen]) / repeats[chosen]).sum(axis=1)
     drawn_real = real[chosen].sum(axis=1)
+    drawn_noise = np.where(anywhere, drawn_real, drawn_noise)
     spread = np.minimum(drawn_real, drawn_noise).sum(axis=1) / np.maximum(drawn_real.sum(axis=1), 1)
     lower, upper = np.quantile(spread, [0.025, 0.975])
     return Explained(edges, total.astype(np.int64), noise, Rate(value, float(lower), float(upper)))

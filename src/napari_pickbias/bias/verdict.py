@@ -8,6 +8,7 @@ object?). The rule and where its numbers come from: ``docs/bias.md``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ IN_BAND_EVIDENCE = 0.30
 """In the template's own band the removal leaves up to .2 on noise, so more is asked for there."""
 CLEAN_FDR, NOISE_FDR = 0.20, 0.80
 """FDR whose upper end still counts as clean, and whose lower end counts as noise."""
+STANDING_PICKS, STANDING_FDR = 20, 0.50
+"""Picks above a higher score, and the upper end of their FDR, that show objects among picks that are mostly noise."""
 AGREES, PARTLY = 0.25, 0.10
 """Relative agreement with the unfiltered template."""
 
@@ -56,6 +59,17 @@ class Verdict(NamedTuple):
     """True where the noise could not be told from particles, so that no FDR can be given."""
 
 
+def standing_out(levels: Iterable[tuple[float, int, Rate]]) -> float | None:
+    """Return the lowest score from which at least 20 picks are objects more likely than noise; None where none is.
+
+    Parameters
+    ----------
+    levels : iterable of (float, int, Rate)
+        Scores above that of the weakest pick, picks from each score up, and their FDR.
+    """
+    return min((at for at, picks, fdr in levels if picks >= STANDING_PICKS and fdr.high <= STANDING_FDR), default=None)
+
+
 def judge(
     picks: int,
     fdr: Rate,
@@ -65,6 +79,7 @@ def judge(
     *,
     views: int,
     trusted_share: float,
+    stands_out: float | None = None,
 ) -> Verdict:
     """Return the verdict on a set of picks.
 
@@ -81,6 +96,8 @@ def judge(
         Views that had enough picks for half averages.
     trusted_share : float
         Share of micrographs where a score was found from which picks are particles more often than not.
+    stands_out : float, optional
+        Of :func:`standing_out`: there are objects among the best of these picks.
     """
     relative, words = _agreement(beyond, agreement)
     if picks < FEWEST_PICKS:
@@ -110,6 +127,11 @@ def judge(
         return Verdict("data", f"{share}, and their averages hold {found}", words, relative, False)
     if evidence:
         return Verdict("mixed", f"the averages hold {found}, but {share}", words, relative, False)
+    if beyond.z < NONE_Z and fdr.low >= NOISE_FDR and stands_out is not None:
+        return _undecided(
+            f"{share}, and the averages hold nothing beyond the template's band; but from a score of {stands_out:.2f} "
+            "up most picks are no noise: judge those by themselves"
+        )
     if beyond.z < NONE_Z and fdr.low >= NOISE_FDR:
         return Verdict(
             "template",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from napari_pickbias.bias.diagnosis import Diagnosis, diagnose
 from napari_pickbias.bias.evidence import Frame, Sums, make_frame, micrograph_evidence
-from napari_pickbias.bias.null import Explained, explained_by_noise
-from napari_pickbias.bias.verdict import CLEAN_FDR, FEWEST_PICKS, Rate, Verdict, judge
+from napari_pickbias.bias.null import Explained, explained_by_noise, poisson_interval
+from napari_pickbias.bias.verdict import CLEAN_FDR, FEWEST_PICKS, Rate, Verdict, judge, standing_out
 from napari_pickbias.errors import InputError
 from napari_pickbias.jobs.bias_knockoff import knockoff_candidates
 from napari_pickbias.jobs.bias_match import make_bias_plan
@@ -76,6 +76,8 @@ class BiasResult:
     example : (str, ndarray, ndarray)
         Name of a micrograph, it as matched, and its noise twin.
     warnings : tuple of str
+    null_interval : (float, float)
+        95 % interval of ``expected_null_picks``.
     """
 
     parameters: BiasParameters
@@ -98,6 +100,7 @@ class BiasResult:
     twin_patches: NDArray[np.float32]
     example: tuple[str, NDArray[np.float32], NDArray[np.float32]]
     warnings: tuple[str, ...]
+    null_interval: tuple[float, float] = (float("nan"), float("nan"))
 
     @property
     def count(self) -> int:
@@ -205,9 +208,17 @@ class _Work:
     edges: tuple[float, ...]
     parameters: BiasParameters
     threads: int
+    frames: dict[str, Frame] = field(default_factory=dict)
 
     def frame(self, number: int) -> Frame:
-        """Return bank, span and bands of one micrograph (they depend on its CTF)."""
+        """Return bank, span and bands of one micrograph; without a CTF, all have the same."""
+        if self.plan.ctf != "none":
+            return self._made(number)
+        if "all" not in self.frames:
+            self.frames["all"] = self._made(number)
+        return self.frames["all"]
+
+    def _made(self, number: int) -> Frame:
         plan = self.plan
         bank = self._bank(number, plan.views)
         every = self._bank(number, self.sharp)
@@ -307,15 +318,17 @@ def _concluded(
         )  # fmt: skip
         scores = np.concatenate([table["score"] for table in tables.values()])
         threshold = float(scores.min()) if len(scores) else threshold
+    rates = [_rate_at(calibration, explained, level.threshold) for level in diagnosis.levels]
+    heights = [(level.threshold, level.picks, rate) for level, rate in zip(diagnosis.levels, rates, strict=True)]
     levels = []
-    for level in diagnosis.levels:
-        rate = _rate_at(calibration, explained, level.threshold)
+    for higher, (level, rate) in enumerate(zip(diagnosis.levels, rates, strict=True), 1):
         verdict = judge(
             level.picks, rate, level.beyond, level.inside, level.agreement, views=level.views,
-            trusted_share=calibration.trusted_share,
+            trusted_share=calibration.trusted_share, stands_out=standing_out(heights[higher:]),
         )  # fmt: skip
         levels.append((level.threshold, rate, verdict))
-    null_picks = sum(float(np.mean([(t["score"] >= threshold).sum() for t in match.null_peaks])) for match in used)
+    counted = sum(int((table["score"] >= threshold).sum()) for match in used for table in match.null_peaks)
+    repeats = parameters.surrogates
     verdict = levels[0][2]
     data_threshold = _data_threshold(calibration, levels, threshold)
     warnings = [*candidates.facts["notes"], *(f"left out {n}: {why}" for n, why in candidates.faults.items())]
@@ -327,9 +340,10 @@ def _concluded(
             "seen; the diagnosis needs templates low-passed more strongly: give a larger --lowpass, and pick with it"
         )
     return BiasResult(
-        parameters, candidates, calibration, tables, foreign, threshold, null_picks, levels[0][1], explained,
+        parameters, candidates, calibration, tables, foreign, threshold, counted / repeats, levels[0][1], explained,
         recommended, data_threshold, diagnosis, verdict, tuple(levels), frame, work.lowpass, twins, twin_patches,
         (candidates.names[number], example["micrograph"], example["noise"]), tuple(warnings),
+        poisson_interval(counted, repeats),
     )  # fmt: skip
 
 

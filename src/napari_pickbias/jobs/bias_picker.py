@@ -285,4 +285,7 @@ def with_picker(result: BiasResult, found: PickerNull) -> BiasResult:
         trusted_share=result.calibration.trusted_share,
     )  # fmt: skip
     levels = ((result.levels[0][0], rate, verdict), *result.levels[1:])
-    return replace(result, rate=rate, verdict=verdict, levels=levels, expected_null_picks=found.null.expected)
+    return replace(
+        result, rate=rate, verdict=verdict, levels=levels, expected_null_picks=found.null.expected,
+        null_interval=(found.null.low, found.null.high),
+    )  # fmt: skip

@@ -115,7 +115,8 @@ def _facts(result: BiasResult) -> tuple[Fact, ...]:
             "1. Is an object there?",
             shown,
             f"of the {result.count} picks are what pure noise gives{interval}; noise alone gives "
-            f"{result.expected_null_picks:.0f} picks on the same area",
+            f"{result.expected_null_picks:.0f} picks ({result.null_interval[0]:.0f} to {result.null_interval[1]:.0f}) "
+            "on the same area",
         ),
         Fact(
             "2. Did the template bring it?",

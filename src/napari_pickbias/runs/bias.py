@@ -217,6 +217,7 @@ def results_of(result: BiasResult, warnings: list[str]) -> dict[str, Any]:
         "threshold": result.threshold,
         "observed_picks": result.count,
         "expected_null_picks": result.expected_null_picks,
+        "expected_null_picks_interval": list(result.null_interval),
         "null_fraction": None if rate is None else rate.value,
         "null_fraction_interval": None if rate is None else [rate.low, rate.high],
         "recommended_threshold": result.recommended,
