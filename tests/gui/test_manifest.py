@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from npe2 import PluginManifest
 
 import napari_pickbias
+from napari_pickbias.gui.micrograph_stack import MicrographStack
 from napari_pickbias.gui.preferences import DEFAULTS, PLUGIN, preference, threads
+from napari_pickbias.jobs.bias_parameters import BiasParameters
+from napari_pickbias.records import write_mrc
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = Path(napari_pickbias.__file__).with_name("napari.yaml")
@@ -72,9 +76,59 @@ def test_preferences_are_read_from_napari(plugin_settings, npe2pm) -> None:
 
     settings = get_plugin_settings(PLUGIN)
     settings.particles.radius = 77.5
-    settings.outliers.threads = 3
+    settings.runs.threads = 3
     assert preference("particles", "radius") == 77.5
     assert threads() == 3
+
+
+@pytest.mark.gui
+def test_docks_begin_with_the_preferences(plugin_settings, npe2pm, make_napari_viewer_proxy, tmp_path) -> None:
+    npe2pm.register(PluginManifest.from_distribution(PLUGIN))
+    viewer = make_napari_viewer_proxy()
+    from napari.settings import get_plugin_settings
+
+    from napari_pickbias.gui.bias_widget import BiasWidget
+    from napari_pickbias.gui.pick_widget import PickWidget
+
+    settings = get_plugin_settings(PLUGIN)
+    settings.particles.radius = 77.5
+    settings.picking.fdr_percent = 2.0
+    settings.runs.folder = str(tmp_path)
+    settings.runs.threads = 3
+    widget = PickWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Pick")
+    widget.paths["micrographs"].setText("/data/mics.star")
+    widget.paths["templates"].setText("/data/map.mrc")
+    order = widget.order()
+    assert (order.parameters.diameter, order.parameters.fdr, order.threads) == (155.0, 0.02, 3)
+    assert order.out == tmp_path / "mics_pick"
+    widget.form.set("threshold", 5.0)  # what the user gives counts, not what was offered
+    assert widget.order().parameters.fdr is None
+    settings.picking.fdr_percent = 5.0
+    settings.particles.radius = 0.0
+    settings.runs.folder = ""
+    bias = BiasWidget(viewer)
+    viewer.window.add_dock_widget(bias, name="Picks and bias")
+    bias.paths["micrographs"].setText("/data/mics.star")
+    bias.paths["templates"].setText("/data/map.mrc")
+    assert bias.order().parameters == BiasParameters()
+    assert str(bias.order().out) == "/data/mics_picks_and_bias"
+
+
+def test_the_memory_for_micrographs_bounds_what_is_kept(plugin_settings, npe2pm, tmp_path) -> None:
+    npe2pm.register(PluginManifest.from_distribution(PLUGIN))
+    from napari.settings import get_plugin_settings
+
+    paths = [write_mrc(tmp_path / f"{k}.mrc", np.zeros((2048, 2048), np.float32), 1.0) for k in range(2)]
+    paths *= 20
+    assert MicrographStack(paths).kept == 32  # of 16 MB each
+    get_plugin_settings(PLUGIN).runs.memory_mb = 64
+    stack = MicrographStack(paths)
+    assert stack.kept == 4
+    for row in range(0, 12, 2):
+        stack[row]
+    assert len(stack._cache) <= 4
+    stack.close()
 
 
 def test_without_a_registered_plugin_the_defaults_hold(plugin_settings, npe2pm) -> None:

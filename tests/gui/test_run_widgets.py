@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_pickbias.errors import InputError
-from napari_pickbias.gui import pick_widget, pickfree_widget, softmodes_widget
+from napari_pickbias.gui import pickfree_widget, softmodes_widget
 from napari_pickbias.gui.map_layers import map_layers
 from napari_pickbias.gui.model_form import ModelForm
 from napari_pickbias.gui.preferences import PLUGIN
@@ -21,13 +22,16 @@ from napari_pickbias.imaging.phantoms import blob_volume, phantom
 from napari_pickbias.jobs.pickfree_parameters import PickfreeParameters
 from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.jobs.simulate import SimulateParticlesParameters
+from napari_pickbias.pickfree.chain import Record
 from napari_pickbias.records import write_mrc
-from napari_pickbias.report.panels import Panel
 from napari_pickbias.runs import softmodes as softmodes_runs
 from napari_pickbias.runs.simulate import run_simulate_particles
 
 pytestmark = pytest.mark.gui
 PATIENCE = 120_000
+SOFT_LAYERS = [
+    "particles", "molecule", "uncertainty", "sphere of views", "views of the particles", "added: polar:20", "soft mode"
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -93,11 +97,11 @@ def test_soft_modes_from_files_to_a_moving_surface(viewer, refined, qtbot, monke
     assert widget.paths["particles"].text() == str(particles)  # what is open is offered
     widget.paths["map"].setText(str(molecule))
     assert widget.out.text() == str(molecule.with_name("molecule_soft_modes"))
-    for name, value in {"modes": 2, "box": 12, "most_views": 32, "iterations": 15}.items():
+    for name, value in {"modes": 2, "box": 12, "most_views": 32, "iterations": 15, "add_views": "polar:20"}.items():
         widget.form.set(name, value)
     run_to_end(qtbot, widget)
     assert widget.result.text().startswith("<b>"), widget.job.status.text()
-    assert [layer.name for layer in viewer.layers] == ["particles", "molecule", "uncertainty", "soft mode"]
+    assert [layer.name for layer in viewer.layers] == SOFT_LAYERS
     assert viewer.dims.ndisplay == 3
     assert not viewer.layers["particles"].visible  # it would be read whole
     surface = viewer.layers["soft mode"]
@@ -113,6 +117,17 @@ def test_soft_modes_from_files_to_a_moving_surface(viewer, refined, qtbot, monke
     before = widget.phase.value()
     qtbot.waitUntil(lambda: widget.phase.value() != before, timeout=PATIENCE)
     assert len(widget.spectrum.canvases) == 2
+    # Views lie on a sphere beside the map, coloured by how surely their poses are known; those of the what-if beside.
+    points = viewer.layers["views of the particles"]
+    views = points.data.copy()
+    centre = np.array([0.5, 0.5, 1.65]) * 16 * 6.0
+    np.testing.assert_allclose(np.linalg.norm(views - centre, axis=1), 0.45 * 16 * 6.0, rtol=1e-4)
+    assert points.features["rotation_sd_deg"].min() > 0
+    assert len(np.unique(points.face_color, axis=0)) > 3
+    added = viewer.layers["added: polar:20"].data - centre
+    tilt = np.degrees(np.arccos(np.abs(added[:, 0]) / np.linalg.norm(added, axis=1)))
+    assert 10 < tilt.max() <= 20.01
+    widget.views.setCurrentIndex(1)
     widget.open_figures()
     assert widget._window.isVisible()
 
@@ -120,9 +135,27 @@ def test_soft_modes_from_files_to_a_moving_surface(viewer, refined, qtbot, monke
     widget.earlier.setCurrentText("go on (resume)")
     run_to_end(qtbot, widget)
     assert "This run was finished earlier." in widget.result.text()
-    assert [layer.name for layer in viewer.layers] == ["particles", "molecule", "uncertainty"]
+    assert [layer.name for layer in viewer.layers] == SOFT_LAYERS
+    again = viewer.layers["soft mode"]
+    widget.mode.setCurrentIndex(1)
+    widget.phase.setValue(0)
+    assert len(again.data[0]) > 100
+    reread = viewer.layers["views of the particles"]  # of all particles: the run's own are binned
+    assert len(reread.data) == 40 >= len(views)
+    np.testing.assert_allclose(np.linalg.norm(reread.data - centre, axis=1), 0.45 * 16 * 6.0, rtol=1e-4)
+    assert reread.features["rotation_sd_deg"].min() > 0
     viewer.window.remove_dock_widget(widget)
     assert not widget._timer.isActive()
+
+    # The folder alone shows the same.
+    other = dock(viewer, "Soft modes")
+    other.open_results(widget.finished.order.out)
+    qtbot.waitUntil(lambda: not other.job.running, timeout=PATIENCE)
+    assert [layer.name for layer in viewer.layers] == SOFT_LAYERS, other.job.status.text()
+    assert other.paths["map"].text() == str(molecule)
+    assert other.paths["particles"].text() == str(particles)
+    assert other.form.parameters().most_views == 32
+    assert other.mode.count() == 2
 
 
 # -- the others, with steps that stand in for the job ----------------------------------------------------------------
@@ -158,57 +191,67 @@ def nothing(order: RunOrder) -> Finished:
     return Finished(order, {}, "Done --box.", ["mind --contrast"], [], [])
 
 
-def test_pick_free_draws_its_convergence_as_it_goes(viewer, tmp_path, qtbot, monkeypatch) -> None:
-    text = "iteration {}: log-likelihood {:+.4f} per patch, empty 0.5, norm 1"
-    told = [Progress("map", k, 3, text.format(k, 0.1 * k)) for k in (1, 2, 3)]
-    told += [Progress("null", 1, 3, text.format(1, -0.01)), Progress("patches", 1, 2)]
-    maps = [
-        write_mrc(tmp_path / f"{n}.mrc", np.random.default_rng(k).random((6, 6, 6)), 2.0) for k, n in enumerate("ab")
-    ]
+def keep_chain(out: Path, name: str, iterations: int, level: float) -> None:
+    """What a job keeps of a chain: records, and the map of each iteration."""
+    records = np.zeros((iterations, len(fields(Record))))
+    names = [each.name for each in fields(Record)]
+    records[:, names.index("iteration")] = np.arange(1, iterations + 1)
+    records[:, names.index("log_likelihood")] = level * np.arange(1, iterations + 1)
+    records[:, names.index("empty")] = 0.5
+    volumes = np.random.default_rng(1).random((iterations, 6, 6, 6)).astype(np.float32)
+    (out / ".pickbias").mkdir(parents=True, exist_ok=True)
+    np.savez(out / ".pickbias" / f"chain_{name}.npz", records=records, volumes=volumes)
 
-    def value(order: RunOrder) -> Finished:
-        return Finished(order, {}, "Evidence.", [], [], [layer for path in maps for layer in map_layers(path)])
 
-    steps = Steps(told, value)
+def test_pick_free_shows_map_and_convergence_as_it_goes(viewer, tmp_path, qtbot, monkeypatch) -> None:
+    start = write_mrc(tmp_path / "map.mrc", np.ones((12, 12, 12), np.float32), 2.0)
+    seen: list[tuple[list[str], int]] = []
+    handled = threading.Semaphore(0)
+
+    def steps(order: RunOrder) -> Generator[Progress, None, Finished]:
+        yield Progress("map", 0, 3)
+        assert handled.acquire(timeout=60)
+        for name, level in (("half1", 0.1), ("half2", 0.1), ("map", 0.2), ("null", -0.01)):
+            for k in (1, 2, 3):
+                keep_chain(order.out, name, k, level)
+                yield Progress(name, k, 3, "iteration")
+                assert handled.acquire(timeout=60)  # iterations take longer than showing them
+        (order.out / ".pickbias" / "chain_map.npz").write_bytes(b"half written")
+        yield Progress("null", 3, 3)
+        layers = [layer for _ in range(2) for layer in map_layers(start)]
+        return Finished(order, {}, "Evidence.", [], [], layers)
+
     monkeypatch.setattr(pickfree_widget, "pickfree_steps", steps)
     widget = dock(viewer, "Pick-free")
     fill(widget, tmp_path)
-    widget.form.set("iterations", 3)
-    run_to_end(qtbot, widget)
-    assert steps.orders[0].parameters == PickfreeParameters(box=11, iterations=3)
-    assert steps.orders[0].inputs["map"] == str(tmp_path / "map.star")
-    lines = {line.get_label(): line.get_ydata().tolist() for line in widget.axes.lines[:2]}
-    assert lines == {"the data": [0.1, 0.2, 0.3], "noise alone": [-0.01]}
-    assert viewer.dims.ndisplay == 3
-    assert len(viewer.layers) == 2
-    run_to_end(qtbot, widget)
-    assert len(viewer.layers) == 2
-    assert widget.records == {"map": [(1, 0.1), (2, 0.2), (3, 0.3)], "null": [(1, -0.01)]}
-
-
-def test_bias_shows_figures_averages_and_curates_the_picks(viewer, pick_files, tmp_path, qtbot, monkeypatch) -> None:
-    averages = write_mrc(tmp_path / "class_averages.mrcs", np.random.default_rng(0).random((3, 8, 8)), 2.0, stack=True)
-
-    def draw(figure: Any, _theme: Any) -> None:
-        figure.subplots().plot([1, 2])
-
-    def value(order: RunOrder) -> Finished:
-        order.out.mkdir()
-        (order.out / "picks_scored.star").write_text(pick_files.star.read_text().replace("mics/", f"{tmp_path}/mics/"))
-        return Finished(order, {}, "Mixed.", [], [Panel("frc", "FRC", "what it says", 2.0, draw)], map_layers(averages))
-
-    monkeypatch.setattr(pick_widget, "bias_steps", Steps([Progress("match", 1, 3)], value))
-    widget = dock(viewer, "Picks and bias")
-    fill(widget, tmp_path)
+    widget.paths["map"].setText(str(start))
     widget.out.setText(str(tmp_path / "out"))
+    widget.form.set("iterations", 3)
+    widget.job.yielded.connect(lambda _progress: handled.release())
+    show = widget._show_map
+
+    def watched(order: RunOrder, volume: np.ndarray, iteration: int) -> None:
+        show(order, volume, iteration)
+        seen.append(([layer.name for layer in viewer.layers], iteration))
+        assert viewer.layers["map so far"].scale.tolist() == [4.0] * 3  # the start's 24 Å in 6 voxels
+
+    monkeypatch.setattr(widget, "_show_map", watched)
     run_to_end(qtbot, widget)
-    assert widget.result.text() == "<b>Mixed.</b>"
-    assert len(widget.figures.canvases) == 1
-    assert viewer.layers[0].data.shape == (3, 8, 8)
-    qtbot.mouseClick(widget.curate_button, Qt.MouseButton.LeftButton)
-    curate = dock(viewer, "Curate")
-    qtbot.waitUntil(lambda: curate.opened is not None and not curate.job.running, timeout=PATIENCE)
-    assert len(curate.curation) == 80
+    assert widget.result.text() == "<b>Evidence.</b>", widget.job.status.text()
+    assert seen[0] == (["map so far"], 1)
+    assert {tuple(names) for names, _ in seen} == {("map so far",)}  # updated, never a second one
+    assert seen[-1][1] == 3
+    assert [layer.name for layer in viewer.layers] == ["map", "map [1]"]  # the result takes its place
+    assert viewer.dims.ndisplay == 3
+    likelihood, empty, agreement = widget.figure.axes
+    lines = {line.get_label(): list(line.get_ydata()) for line in likelihood.lines}
+    assert lines["half 1"] == pytest.approx([0.1, 0.2, 0.3])
+    assert lines["noise alone"] == pytest.approx([-0.01, -0.02, -0.03])
+    assert "the data" not in lines  # its piece was being replaced just then: shown when it can be read
+    assert empty.lines[0].get_ydata() == pytest.approx([0.5] * 3)
+    assert agreement.lines[0].get_ydata() == pytest.approx([1.0] * 3)  # these halves are the same
+    run_to_end(qtbot, widget)
+    assert len(viewer.layers) == 2
 
 
 def test_fields_that_miss_something_are_told_by_their_label(viewer, tmp_path, qtbot) -> None:

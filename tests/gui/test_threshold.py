@@ -13,7 +13,7 @@ from napari.layers import Layer
 from napari_pickbias.gui import run_work
 from napari_pickbias.gui.preferences import PLUGIN
 from napari_pickbias.gui.run_work import RunOrder, pick_steps
-from napari_pickbias.gui.threshold import PickView, q_colors
+from napari_pickbias.gui.threshold import PickView
 from napari_pickbias.imaging.phantoms import blob_volume, phantom
 from napari_pickbias.jobs.pick import decide
 from napari_pickbias.jobs.pick_parameters import PickParameters
@@ -91,14 +91,6 @@ def test_all_candidates_lie_on_their_micrographs_and_the_threshold_hides_some(
     ]
     assert np.mean(near) > 0.75  # with x and y exchanged hardly one would be near
     assert len(view.layers(with_micrographs=False)) == 1
-
-
-def test_sure_picks_are_yellow_and_doubtful_ones_purple() -> None:
-    sure, doubtful, unknown = q_colors(np.array([1e-6, 1.0, np.nan]))
-    assert sure[0] > 0.9
-    assert sure[1] > 0.9
-    assert doubtful[1] < 0.1
-    assert np.array_equal(doubtful, unknown)
 
 
 @pytest.mark.gui

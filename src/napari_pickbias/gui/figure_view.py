@@ -35,11 +35,13 @@ class FigureView(QWidget):
         Name of napari's theme.
     texts : bool, default True
         Write the panels' explanations below them; otherwise they are tool tips.
+    dpi : int
+        Dots an inch: less than the default suits a page's panels, more those that are composed for a dock.
     """
 
-    def __init__(self, theme: str = "dark", texts: bool = True) -> None:
+    def __init__(self, theme: str = "dark", texts: bool = True, dpi: int = DPI) -> None:
         super().__init__()
-        self.texts = texts
+        self.texts, self.dpi = texts, dpi
         # What wraps its text has no height of its own: a column would squeeze the figures for it.
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
         self.theme = theme_of(theme)
@@ -52,9 +54,9 @@ class FigureView(QWidget):
         self.clear()
         for panel in panels:
             figure = panel.figure(self.theme)
-            figure.set_dpi(DPI)
+            figure.set_dpi(self.dpi)
             canvas = FigureCanvasQTAgg(figure)
-            canvas.setFixedHeight(round(panel.height * DPI))
+            canvas.setFixedHeight(round(panel.height * self.dpi))
             canvas.setToolTip(panel.text)
             canvas.setMinimumWidth(round(PANEL_WIDTH * DPI * 0.62))
             title = QLabel(f"<b>{panel.title}</b>")

@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_pickbias.errors import InputError
+from napari_pickbias.gui.preferences import preference
 from napari_pickbias.imaging.fourier import apply_filter, band_filter
 from napari_pickbias.records import open_data, read_header
 
 MOST_SHOWN_PX = 2048
 """Longest side of a display copy: finer than any screen shows of a whole micrograph."""
 _KEPT = 4
+"""At least so many display copies are kept: those last shown and the next one."""
+_MOST_KEPT = 300
 _SAMPLE = 200_000
 _EMPTY = -10.0
 """Fills what is no micrograph: black under the limits below."""
@@ -32,7 +35,7 @@ class MicrographStack:
 
     Each is binned by a whole number, has median 0 and a (robust) standard deviation of 1, so that one contrast suits
     all, and is read when it is looked at; the one after it is read ahead in a thread. Micrographs that are smaller than
-    the others, or not there, are padded.
+    the others, or not there, are padded. The Preferences say how much memory the copies may take.
 
     Parameters
     ----------
@@ -60,6 +63,8 @@ class MicrographStack:
         self.binning = binning or max(1, -(-max(height, width) // MOST_SHOWN_PX))
         self.shape = (len(self.paths), -(-height // self.binning), -(-width // self.binning))
         self._lowpass_px = 0.0
+        copy_mb = 4 * self.shape[1] * self.shape[2] / 2**20
+        self.kept = int(np.clip(int(preference("runs", "memory_mb")) / max(copy_mb, 1e-3), _KEPT, _MOST_KEPT))
         self._cache: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="micrographs")
@@ -132,7 +137,7 @@ class MicrographStack:
 
     def _keep(self, row: int, image: NDArray[np.float32]) -> None:
         self._cache[row] = image
-        while len(self._cache) > _KEPT:
+        while len(self._cache) > self.kept:
             self._cache.popitem(last=False)
 
     def _load(self, row: int) -> NDArray[np.float32]:

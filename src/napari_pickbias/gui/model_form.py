@@ -71,7 +71,7 @@ class ModelForm(QWidget):
         elif isinstance(widget, QComboBox):
             widget.setCurrentText(str(value))
         else:
-            widget.setText("" if value is None else str(value))
+            widget.setText("" if value is None else _text(value))
 
     def values(self) -> dict[str, Any]:
         """Return what was entered; empty fields are left to the model."""
@@ -126,5 +126,9 @@ def _widget(field: FieldInfo, start: Any) -> QWidget:
     needed = field.default is PydanticUndefined
     edit = QLineEdit(placeholderText="needed" if needed else "automatic" if field.default is None else "")
     if default is not None:
-        edit.setText(f"{default:g}" if isinstance(default, float) else str(default))
+        edit.setText(_text(default))
     return edit
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,7 +13,17 @@ from napari.layers import Layer
 from pydantic import BaseModel
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QLineEdit, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QLabel,
+    QLineEdit,
+    QScrollArea,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.gui.docked import Docked, JobBar, button, row_of, scrolled
@@ -21,7 +31,7 @@ from napari_pickbias.gui.figure_view import FigureView
 from napari_pickbias.gui.messages import in_widget_words
 from napari_pickbias.gui.model_form import ModelForm, label
 from napari_pickbias.gui.outlier_form import EARLIER
-from napari_pickbias.gui.preferences import threads
+from napari_pickbias.gui.preferences import OFFERS, field_defaults, output_folder, threads
 from napari_pickbias.gui.run_work import Finished, RunOrder
 from napari_pickbias.jobs.progress import Progress
 
@@ -32,6 +42,7 @@ STAR = "STAR, cs (*.star *.cs *.csg);;All files (*)"
 MAPS = "Maps (*.mrc *.map *.mrc.gz *.map.gz);;All files (*)"
 SHOWS = "pickbias_run"
 """Key in a layer's metadata; its value is the title of the job that made it."""
+MOST_NOTES = 6
 STAGES = {
     "read": "Reading",
     "write": "Writing results",
@@ -74,12 +85,18 @@ class RunWidget(Docked):
         self.viewer = napari_viewer
         self.finished: Finished | None = None
         self.paths = {each.name: QLineEdit(placeholderText=each.hint) for each in self.inputs}
-        self.form = ModelForm(self.model, self.basic, self.skip, self.start)
+        self.form = ModelForm(self.model, self.basic, self.skip, {**self.start, **field_defaults()})
         self.out = QLineEdit(placeholderText="folder for the results")
         self.earlier = QComboBox(toolTip="What to do when the folder holds results already")
         self.earlier.addItems(list(EARLIER))
         self.job = JobBar(self.title, {**STAGES, **self.stages})
         self.run_button = button("Run", "Start with a copy of these fields", self.run)
+        self.open_button = button("Open results…", "Show the output folder of an earlier run", self.open_results)
+        self.fold = QToolButton(text="Input and options", checkable=True, checked=True)
+        self.fold.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.fold.setArrowType(Qt.ArrowType.DownArrow)
+        self.fold.setAutoRaise(True)
+        self.fold.toggled.connect(self._on_fold)
         self.report_button = button("Open report", "Show report.html in the browser", self.open_report)
         self.figures_button = button("Figures", "The report's figures", self.open_figures)
         self.result = QLabel(wordWrap=True)
@@ -95,6 +112,10 @@ class RunWidget(Docked):
 
     def steps(self, order: RunOrder) -> Generator[Progress, None, Finished]:
         """Return the job's steps; they run in a thread and know nothing of the dock."""
+        raise NotImplementedError
+
+    def folder_steps(self, folder: Path) -> Generator[Progress, None, Finished]:
+        """Return the steps that open an output folder; they run in a thread and know nothing of the dock."""
         raise NotImplementedError
 
     def _lay_out(self) -> None:
@@ -114,7 +135,8 @@ class RunWidget(Docked):
         for widget in (top, self.form, bottom):
             column.addWidget(widget)
         self.after = row_of(self.report_button, self.figures_button)
-        for widget in (self.fields, self.run_button, self.job, self.result, self.after):
+        self.starters = row_of(self.run_button, self.open_button, stretch=0)
+        for widget in (self.fold, self.fields, self.starters, self.job, self.result, self.after):
             self.column.addWidget(widget)
         self._show_result(False)
         self.add_below()
@@ -138,6 +160,16 @@ class RunWidget(Docked):
         self._set_running(True)
         self.job.start(self.steps(order))
 
+    def open_results(self, folder: str | Path | None = None) -> None:
+        """Show the output folder of an earlier run; asks for it where none is given."""
+        if self.job.running:
+            return
+        chosen = folder or QFileDialog.getExistingDirectory(self, "Results of an earlier run", self.out.text())
+        if chosen:
+            self._show_result(False)
+            self._set_running(True)
+            self.job.start(self.folder_steps(Path(chosen).expanduser().absolute()))
+
     def take_layers(self) -> None:
         """Enter the files of layers that are open, the selected one's first, where nothing is entered yet."""
         active = self.viewer.layers.selection.active
@@ -146,9 +178,13 @@ class RunWidget(Docked):
             found = [layer.metadata[each.key] for layer in layers if each.key and layer.metadata.get(each.key)]
             if found and not self.paths[each.name].text():
                 self.paths[each.name].setText(str(found[0]))
+        for layer in layers:
+            for name, value in layer.metadata.get(OFFERS, {}).items():
+                if name in self.form.fields:
+                    self.form.set(name, value)
 
-    def order(self) -> RunOrder:
-        """Return a copy of all fields.
+    def order(self, *, writes: bool = True) -> RunOrder:
+        """Return a copy of all fields; what ``writes`` nothing needs no output folder.
 
         Raises
         ------
@@ -162,7 +198,7 @@ class RunWidget(Docked):
                 raise InputError(f"“{each.label}”: no file is named; give {each.hint}")
             paths[each.name] = str(Path(text).expanduser().absolute()) if text else ""
         out = self.out.text().strip()
-        if not out:
+        if writes and not out:
             raise InputError("“Output folder”: no folder is named; choose where the results go")
         return RunOrder(
             inputs=paths,
@@ -204,14 +240,27 @@ class RunWidget(Docked):
         self._set_running(False)
         self.finished = finished
         self.earlier.setCurrentIndex(0)
+        self._enter(finished.order)
         self.job.say(f"Files are in {finished.order.out}.")
         first = finished.headline or "This run was finished earlier."
-        notes = "".join(f"<br>Note: {self.words(text)}" for text in finished.warnings[:6])
+        notes = "".join(f"<br>Note: {self.words(text)}" for text in finished.warnings[:MOST_NOTES])
         self.result.setText(f"<b>{self.words(first)}</b>{notes}")
         self._show_result(True)
         self.figures_button.setVisible(bool(finished.panels))
         self.show_layers(finished.layers)
         self.show_result(finished)
+
+    def _enter(self, order: RunOrder) -> None:
+        """Enter what was run where it was opened from its folder, so that Run would do the same again."""
+        if self.out.text().strip() and Path(self.out.text()).expanduser().absolute() == order.out:
+            return
+        for name, path in order.inputs.items():
+            if name in self.paths:
+                self.paths[name].setText(path)
+        for name, value in order.parameters.model_dump().items():
+            if name in self.form.fields:
+                self.form.set(name, value)
+        self.out.setText(str(order.out))
 
     def words(self, text: str) -> str:
         """Return a line that names fields of this dock where it named options of the command line."""
@@ -253,8 +302,12 @@ class RunWidget(Docked):
             )
 
     def _set_running(self, running: bool) -> None:
-        self.fields.setEnabled(not running)
-        self.run_button.setEnabled(not running)
+        for widget in (self.fields, self.run_button, self.open_button):
+            widget.setEnabled(not running)
+
+    def _on_fold(self, shown: bool) -> None:
+        self.fold.setArrowType(Qt.ArrowType.DownArrow if shown else Qt.ArrowType.RightArrow)
+        self.fields.setVisible(shown)
 
     def _show_result(self, there: bool) -> None:
         for widget in (self.result, self.after):
@@ -265,7 +318,7 @@ class RunWidget(Docked):
         if self.out.text() == self._offered:
             path = Path(text.strip())
             suffix = self.title.lower().replace(" ", "_").replace("-", "")
-            self._offered = str(path.with_name(f"{path.name.split('.')[0]}_{suffix}")) if path.name else ""
+            self._offered = str(output_folder(path, f"{path.name.split('.')[0]}_{suffix}")) if path.name else ""
             self.out.setText(self._offered)
 
     def _browse(self, each: Input) -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
 from napari_pickbias.gui.map_layers import map_layers
 from napari_pickbias.gui.outlier_work import Earlier
-from napari_pickbias.gui.softmodes_layers import SoftFrames, soft_frames
+from napari_pickbias.gui.softmodes_layers import SoftShown, frames_of, read_soft, sphere_layers
 from napari_pickbias.gui.threshold import PickView, pick_view
 from napari_pickbias.jobs.progress import Progress
+from napari_pickbias.jobs.softmodes_views import sphere_of
 from napari_pickbias.records import open_particles, read_header
 from napari_pickbias.records.micrographs import open_micrographs
 from napari_pickbias.report.document import Document
 from napari_pickbias.report.panels import Panel
+
+if TYPE_CHECKING:
+    from napari_pickbias.jobs.pick_preview import TemplatePreview
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -84,23 +88,27 @@ def softmodes_steps(order: RunOrder) -> Generator[Progress, None, Finished]:
             **order.again,
         )
     yield Progress("show", 0, 1)
-    frames: SoftFrames | None = None
     document = None
     if run.result is not None:
         document = softmodes_document(run.result, run.summary)
         # The surface stands where the map's own layers stand: a binned voxel's centre lies where the grid says.
-        frames = soft_frames(run.result, tuple(reversed(read_header(Path(map_path)).origin_angstrom)))
+        origin = tuple(reversed(read_header(Path(map_path)).origin_angstrom))
+        extent = run.result.box_px * run.result.voxel_size_angstrom
+        shown = SoftShown(frames_of(run.result, origin), sphere_layers(sphere_of(run.result), extent, origin))
+    else:
+        shown, _ = read_soft(order.out)
     trust = order.out / "uncertainty.mrc"
     layers = [*map_layers(Path(map_path)), *(map_layers(trust) if trust.exists() else [])]
     for _, options, _ in layers:
         options["visible"] = False
-    return _finished(order, run, document, layers, frames)
+    return _finished(order, run, document, layers, shown)
 
 
 def pick_steps(order: RunOrder) -> Generator[Progress, None, Finished]:
     """Pick particles; see :func:`napari_pickbias.runs.pick.run_pick`."""
+    from napari_pickbias.jobs.pick import decide
     from napari_pickbias.report.pick import pick_document
-    from napari_pickbias.runs.pick import open_template_input, read_candidates, run_pick
+    from napari_pickbias.runs.pick import CANDIDATES, open_template_input, read_candidates, run_pick
 
     yield Progress("read", 0, 1)
     found = open_micrographs(order.inputs["micrographs"], order.parameters.pixel_size)
@@ -113,17 +121,14 @@ def pick_steps(order: RunOrder) -> Generator[Progress, None, Finished]:
     view: PickView | None = None
     if run.result is not None:
         view = pick_view(run.result, found.micrographs)
-    else:
-        from napari_pickbias.jobs.pick import decide
-
-        candidates = order.out / "candidates.npz"
-        if candidates.exists():
-            view = pick_view(decide(read_candidates(candidates), order.parameters), found.micrographs)
+    elif (order.out / CANDIDATES).exists():
+        view = pick_view(decide(read_candidates(order.out / CANDIDATES), order.parameters), found.micrographs)
     return _finished(order, run, document, [], view)
 
 
 def bias_steps(order: RunOrder) -> Generator[Progress, None, Finished]:
     """Diagnose the bias of picks; see :func:`napari_pickbias.runs.bias.run_bias`."""
+    from napari_pickbias.gui.bias_work import show_bias
     from napari_pickbias.report.bias import bias_document
     from napari_pickbias.runs.bias import run_bias
     from napari_pickbias.runs.pick import open_template_input
@@ -143,25 +148,15 @@ def bias_steps(order: RunOrder) -> Generator[Progress, None, Finished]:
     )
     yield Progress("show", 0, 1)
     document = None if run.result is None else bias_document(run.result, run.summary)
-    names = ("class_averages", "predicted_bias", "noise_averages", "bias_removed")
-    layers = [
-        layer
-        for name in names
-        if (path := order.out / f"{name}.mrcs").exists()
-        for layer in map_layers(path)
-    ]  # fmt: skip
-    if layers:  # side by side, left of the micrographs: what the data gave, and what noise alone would give
-        width = layers[0][0].shape[-1] * layers[0][1]["scale"][-1]
-        for place, (data, options, _) in enumerate(layers):
-            leading = (0.0,) * (data.ndim - 2)
-            options["translate"] = (*leading, 0.0, 1.1 * width * (place - len(layers)))
-    return _finished(order, run, document, layers)
+    shown = show_bias(order.out, order.parameters.seed, bool(order.inputs.get("picks")), found.micrographs)
+    return _finished(order, run, document, [], shown)
 
 
 def pickfree_steps(order: RunOrder) -> Generator[Progress, None, Finished]:
     """Reconstruct without picking; see :func:`napari_pickbias.runs.pickfree.run_pickfree`."""
     from napari_pickbias.report.pickfree import pickfree_document
     from napari_pickbias.runs.pickfree import run_pickfree
+    from napari_pickbias.runs.pickfree_live import read_convergence
 
     run = yield from run_pickfree(
         order.inputs["micrographs"],
@@ -173,16 +168,30 @@ def pickfree_steps(order: RunOrder) -> Generator[Progress, None, Finished]:
     )
     yield Progress("show", 0, 1)
     document = None if run.result is None else pickfree_document(run.result, run.summary)
-    layers = [
-        layer for name in ("start", "map") if (p := order.out / f"{name}.mrc").exists() for layer in map_layers(p)
-    ]
+    convergence = read_convergence(order.out)
+    return _finished(order, run, document, start_and_map(order.out), convergence)
+
+
+def start_and_map(folder: Path) -> list[LayerData]:
+    """Return start and map of a reconstruction, side by side."""
+    layers = [layer for name in ("start", "map") if (p := folder / f"{name}.mrc").exists() for layer in map_layers(p)]
     for data, options, _ in layers:
         options["translate"] = (0.0,) * data.ndim
     if len(layers) == 2:
         data, options, _ = layers[1]
         options["translate"] = (0.0, 0.0, 1.2 * data.shape[-1] * options["scale"][-1])
         options["contrast_limits"] = layers[0][1]["contrast_limits"]  # a map that decayed must look so
-    return _finished(order, run, document, layers)
+    return layers
+
+
+def preview_steps(order: RunOrder) -> Generator[Progress, None, TemplatePreview]:
+    """Make the templates, to look at; nothing is matched and nothing is written."""
+    from napari_pickbias.jobs.pick_preview import preview_job
+    from napari_pickbias.runs.pick import open_template_input
+
+    found = open_micrographs(order.inputs["micrographs"], order.parameters.pixel_size)
+    _, wanted = _templates(order, open_template_input)
+    return (yield from preview_job(found, wanted, order.parameters))
 
 
 def _templates(order: RunOrder, read: Callable[..., Any]) -> tuple[Path, Any]:

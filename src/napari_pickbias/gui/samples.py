@@ -8,9 +8,14 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_pickbias.gui.pick_layers import pick_layers
+from napari_pickbias.gui.preferences import OFFERS
 from napari_pickbias.gui.reader import LayerData, particle_layers
 from napari_pickbias.imaging.phantoms import blob_volume, phantom
+from napari_pickbias.imaging.projection import project
+from napari_pickbias.imaging.rotations import matrices_from_euler
 from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.jobs.simulate import SimulateParticlesParameters
 from napari_pickbias.jobs.simulate_micrographs_parameters import SimulateMicrographsParameters
@@ -38,6 +43,23 @@ MICROGRAPHS: dict[str, Any] = {
     "snr": 0.4,
     "noise": "coloured",
 }
+PICKED: dict[str, Any] = {
+    "count": 5,
+    "size": 480,
+    "pixel_size": 8.0,
+    "per_micrograph": 48,
+    "radius": 80.0,
+    "elongation": 1.5,
+    "snr": 0.8,
+    "noise": "coloured",
+    "views": "polar:25",
+    "ctf": False,
+    "seed": 5,
+}
+"""Small, and of few views: the diagnosis takes some ten seconds."""
+PICKED_LOWPASS = 60.0
+"""Å: leaves enough beyond the templates' band to tell by."""
+TEMPLATE_VIEWS = ((0.0, 0.0, 0.0), (0.0, 20.0, 0.0), (120.0, 20.0, 0.0), (240.0, 20.0, 0.0))
 
 
 def simulated_particles() -> list[LayerData]:
@@ -47,11 +69,22 @@ def simulated_particles() -> list[LayerData]:
 
 def simulated_micrographs() -> list[LayerData]:
     """Return a few small micrographs with known particles; the map that they show lies beside them, to pick with."""
-    folder = _simulated_folder()
+    return _with_templates(_simulated_folder(), "molecule.mrc")
+
+
+def simulated_picking() -> list[LayerData]:
+    """Return small micrographs of few views with templates for them: the diagnosis of bias takes some ten seconds."""
+    layers = _with_templates(_picked_folder(), "templates.mrcs")
+    for _, options, _ in layers:
+        options["metadata"][OFFERS] = {"lowpass": PICKED_LOWPASS}
+    return layers
+
+
+def _with_templates(folder: Path, templates: str) -> list[LayerData]:
     layers = pick_layers(folder / "micrographs.star")
     for _, options, _ in layers:
         # The docks take their templates from here: a map's own layer would not go with micrographs' axes.
-        options["metadata"]["map"] = str(folder / "molecule.mrc")
+        options["metadata"]["map"] = str(folder / templates)
     return layers
 
 
@@ -63,6 +96,17 @@ def _simulated_folder() -> Path:
     pixel = MICROGRAPHS["pixel_size"] / 2
     radius = MICROGRAPHS["radius"]
     write_mrc(folder / "molecule.mrc", blob_volume(phantom(radius / pixel), 64), pixel)
+    return folder
+
+
+@functools.cache
+def _picked_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="pickbias_sample_")) / "picking"
+    _finish(run_simulate_micrographs(SimulateMicrographsParameters(**PICKED), folder, report=False))
+    pixel = PICKED["pixel_size"]
+    volume = blob_volume(phantom(PICKED["radius"] / pixel, elongation=PICKED["elongation"]), 36)
+    views = project(volume, matrices_from_euler(np.array(TEMPLATE_VIEWS)))
+    write_mrc(folder / "templates.mrcs", np.asarray(views, np.float32), pixel, stack=True)
     return folder
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from napari.layers import Surface
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSlider, QVBoxLayout, QWidget
 
 from napari_pickbias.gui.docked import row_of
 from napari_pickbias.gui.figure_view import FigureView
+from napari_pickbias.gui.run_folders import softmodes_folder_steps
 from napari_pickbias.gui.run_widget import MAPS, STAR, Input, RunWidget
 from napari_pickbias.gui.run_work import Finished, RunOrder, softmodes_steps
-from napari_pickbias.gui.softmodes_layers import FRAMES, SoftFrames
+from napari_pickbias.gui.softmodes_layers import FRAMES, SoftFrames, SoftShown
 from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.jobs.softmodes_parameters import SoftmodesParameters
 
 _FRAME_MS = 120
+VIEW_COLORS = {"by how uncertain their poses are": "rotation_sd_deg", "by images": "images"}
 
 
 class SoftmodesWidget(RunWidget):
@@ -46,11 +50,17 @@ class SoftmodesWidget(RunWidget):
         column.addWidget(row_of(self.mode, self.play, stretch=0))
         column.addWidget(self.phase)
         column.addWidget(QLabel("Colour: how uncertain the map is there, from dark (sure) to yellow.", wordWrap=True))
+        self.views = QComboBox(toolTip="What colours the views on the sphere, from dark (little) to yellow")
+        for text, name in VIEW_COLORS.items():
+            self.views.addItem(text, name)
+        self.views.currentIndexChanged.connect(self._colour_views)
+        column.addWidget(row_of(QLabel("Views on the sphere"), self.views, stretch=1))
         column.addWidget(self.spectrum)
         self.column.addWidget(self.controls)
         self.controls.setVisible(False)
         self._frames: SoftFrames | None = None
         self._surface: Surface | None = None
+        self._points: Any = None
         self._way = 1
         self._timer = QTimer(self, interval=_FRAME_MS)
         self._timer.timeout.connect(self._tick)
@@ -62,13 +72,19 @@ class SoftmodesWidget(RunWidget):
         """Return the job's steps."""
         return softmodes_steps(order)
 
+    def folder_steps(self, folder: Path) -> Generator[Progress, None, Finished]:
+        """Return the steps that open an output folder."""
+        return softmodes_folder_steps(folder)
+
     def show_result(self, finished: Finished) -> None:
         """Show the softest mode, moving."""
         self.play.setChecked(False)
-        self._frames, self._surface = finished.extra, None
-        self.controls.setVisible(self._frames is not None)
-        if self._frames is None:
+        shown: SoftShown | None = finished.extra
+        self._frames, self._surface, self._points = None, None, None
+        self.controls.setVisible(shown is not None)
+        if shown is None:
             return
+        self._frames = shown.frames
         self.mode.blockSignals(True)
         self.mode.clear()
         for k, (value, share) in enumerate(
@@ -78,8 +94,10 @@ class SoftmodesWidget(RunWidget):
         self.mode.blockSignals(False)
         self.show_in_space()
         data, options, kind = self._frames.layer(0, FRAMES // 2)
-        layers = self.show_layers([*finished.layers, (data, options, kind)])
+        layers = self.show_layers([*finished.layers, *shown.sphere, (data, options, kind)])
         self._surface = layers[-1]
+        self._points = next((layer for layer in layers if "rotation_sd_deg" in getattr(layer, "features", ())), None)
+        self._colour_views()
         self.phase.setValue(FRAMES // 2)
         self.spectrum.show_panels([panel for panel in finished.panels if panel.key in ("spectrum", "views")])
 
@@ -90,6 +108,12 @@ class SoftmodesWidget(RunWidget):
         mode = max(0, self.mode.currentIndex())
         self._surface.data = self._frames.frames[mode][self.phase.value()]
         self._surface.contrast_limits = self._frames.limits
+
+    def _colour_views(self, *_ignored: object) -> None:
+        if self._points is not None and self._points in self.viewer.layers:
+            values = self._points.features[self.views.currentData()]
+            if np.ptp(values) > 0:  # all alike they keep their colour
+                self._points.face_color = self.views.currentData()
 
     def close_down(self) -> None:
         """Stop job and animation."""

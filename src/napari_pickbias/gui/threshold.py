@@ -13,10 +13,10 @@ from napari_pickbias.gui.pick_layers import micrograph_layer
 from napari_pickbias.jobs.pick import PickResult
 from napari_pickbias.records import Micrographs
 from napari_pickbias.records.pick_tables import PickTable
+from napari_pickbias.report.bias_story import q_colors
 
 LayerData = tuple[Any, dict[str, Any], str]
 ROLE = "pickbias_candidates"
-BEST_Q, WORST_Q = 1e-4, 1.0
 
 
 class Meaning(NamedTuple):
@@ -51,6 +51,8 @@ class PickView:
         Noise images per micrograph: a histogram of ``null`` counts for so many times the area.
     threshold, diameter_angstrom : float
     result : PickResult
+    foreign : bool
+        Another program made the picks: the calibration counts peaks of the templates, not its picks.
     """
 
     micrographs: Micrographs
@@ -60,12 +62,13 @@ class PickView:
     threshold: float
     diameter_angstrom: float
     result: PickResult
+    foreign: bool = False
 
     def meaning(self, threshold: float) -> Meaning:
         """Return what a threshold means, read off the calibration's own curve."""
         picks = int((self.table["score"] >= threshold).sum())
         curve, unknown = self.result.calibration.fdr, (float("nan"),) * 3
-        if curve is None or self.result.calibration.failed is not None:
+        if curve is None or self.foreign or self.result.calibration.failed is not None:
             return Meaning(picks, unknown, unknown)
 
         def read(values: NDArray[Any]) -> float:
@@ -89,7 +92,8 @@ class PickView:
         names, record = tuple(self.micrographs.names), self.micrographs
         source = str(record.paths[0].parent)
         pixel = float(np.median(record.pixel_size_angstrom))
-        rows = PickTable(pd.DataFrame(), None, None, names, tuple(record.paths), pixel)
+        there = tuple(path if path.exists() else None for path in record.paths)
+        rows = PickTable(pd.DataFrame(), None, None, names, there, pixel)
         stack = micrograph_layer(rows, source, pixel) if with_micrographs else None
         layers = [] if stack is None else [stack]
         for _, options, _ in layers:
@@ -111,14 +115,6 @@ class PickView:
             "metadata": {ROLE: True},
         }
         return [*layers, (place.reshape(-1, 3), show, "points")]
-
-
-def q_colors(q: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return colours by the logarithm of q: from yellow at 1e-4 and below to purple at 1."""
-    from napari.utils.colormaps import ensure_colormap
-
-    sure = np.clip(np.log(np.clip(np.nan_to_num(q, nan=1.0), BEST_Q, WORST_Q)) / np.log(BEST_Q), 0, 1)
-    return np.array(ensure_colormap("plasma").map(0.25 + 0.75 * sure), np.float32)
 
 
 def pick_view(result: PickResult, micrographs: Micrographs) -> PickView:
