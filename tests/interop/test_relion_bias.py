@@ -6,6 +6,7 @@ template; that of as many random patches of the same noise does not.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,3 +131,37 @@ def test_relions_class_average_of_the_noise_twin_is_the_template(relion_project:
     tables["particles"]["rlnImageName"] = [f"{number + 1:06d}@random.mrcs" for number in range(count)]
     starfile.write(tables, project_.directory / "random.star")
     assert likeness(classify(project_, "random.star", "random"), template) < 0.7
+
+
+def test_the_job_judges_the_picks_of_relions_own_autopick(relion_project: MakeProject) -> None:
+    project_ = relion_project("autopick")
+    write_noise_project(project_.directory)
+    autopick = project_.run(
+        "AutoPick", fn_input_autopick="micrographs.star", do_log="Yes", log_diam_min=130,
+        log_diam_max=170, log_adjust_thr=-0.3, nr_mpi=1,
+    )  # fmt: skip
+    coordinates = f"{autopick}coords_suffix_autopick.star"
+    assert project_.status(autopick) == "Succeeded", project_.read(autopick, "run.err")
+    values = {
+        "templates": "templates.mrcs", "lowpass": LOWPASS, "diameter": 170, "angular_step": 30, "contrast": "white",
+        "nulls": 8, "surrogates": 1,
+    }  # fmt: skip
+    options: dict[str, object] = {
+        "fn_exe": "pickbias_relion_bias", "in_mic": "micrographs.star", "in_coords": coordinates, "nr_threads": 1,
+    }  # fmt: skip
+    for number, (label, value) in enumerate(values.items(), 1):
+        options |= {f"param{number}_label": label, f"param{number}_value": value}
+    job = project_.run("External", **options)
+    assert project_.status(job) == "Succeeded", project_.read(job, "run.err")
+    into, out = project_.edges(job)
+    assert coordinates in into
+    assert {f"{job}twin/particles.star", f"{job}logfile.pdf"} <= out
+    own = sum(len(starfile.read(path)) for path in (project_.directory / autopick).rglob("*_autopick.star")
+              if path.parent.name == "mics")  # fmt: skip
+    assert own > 100
+    results = json.loads(project_.read(job, "summary.json"))["results"]
+    assert 0.7 * own < results["observed_picks"] <= own  # those near the border are left out
+    # blobs of noise that a picker of its own kind took: never data
+    assert results["verdict"] in ("template", "undecided")
+    assert results["null_fraction"] > 0.5
+    assert f"VERDICT: {results['verdict']}" in project_.read(job, "run.out")
