@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import scipy.signal
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from scipy.stats import chi2
 
 from napari_pickbias.bias.averages import cut_patches
 from napari_pickbias.bias.frc import masked_spectra, pooled_frc
-from napari_pickbias.bias.null import BIN, explained_by_noise
 from napari_pickbias.bias.surrogates import whole_surrogate
 from napari_pickbias.bias.verdict import Rate, judge
 from napari_pickbias.jobs.bias import BiasResult
@@ -27,6 +27,8 @@ __all__ = ["OwnNull", "PickerNull", "Taken", "noise_micrograph", "own_null", "pi
 
 BINS = 15
 """Bins of that score, of about as many picks each, in which picks and noise are compared."""
+DRAWS = 500
+"""Bootstrap draws."""
 LEVELS = 60
 """Thresholds on the program's own score at which the FDR is given: quantiles of the scores of its picks."""
 TRUSTED_SHARE = 0.5
@@ -197,20 +199,47 @@ def own_null(
     if len(levels) == 1:
         rate = Rate(*(float(np.clip(values[0], 0, 1)) for values in (curve.fdr, curve.low, curve.high)))
     else:
-        # in each bin of the score at most as many picks are false as noise has there, and at most all
-        edges = levels[:: max(1, len(levels) // BINS)]
-        binned = [_in_bins(table, edges) for table in real], [[_in_bins(t, edges) for t in ts] for ts in noise]
-        place = BIN * np.searchsorted(edges, trusted, "right") if np.isfinite(trusted) else np.inf
-        rate = explained_by_noise(*binned, min_distance, float(place), rng).rate
+        rate = _binned_rate(real, noise, levels[:: max(1, len(levels) // BINS)], trusted, min_distance, rng)
     return OwnNull(len(ours), *expected, rate, curve if len(levels) > 1 else None)
 
 
-def _in_bins(table: NDArray[np.void], edges: NDArray[np.floating]) -> NDArray[np.void]:
-    """Return peaks whose score is the middle of its bin, bins a :data:`BIN` wide; those below the first edge go."""
-    number = np.searchsorted(edges, table["score"], "right")
-    found = table[number > 0].copy()
-    found["score"] = BIN * (number[number > 0] + 0.5)
-    return found
+def _binned_rate(
+    real: Sequence[NDArray[np.void]],
+    noise: Sequence[Sequence[NDArray[np.void]]],
+    edges: NDArray[np.floating],
+    trusted: float,
+    distance: float,
+    rng: np.random.Generator,
+) -> Rate:
+    """Return the share of false picks: in each bin of the score as many as noise has there, at most all.
+
+    Noise counts on the area that no higher true pick takes.
+    """
+    ends = [*edges[1:], np.inf]
+    ours = np.stack([np.histogram(table["score"], [*edges, np.inf])[0] for table in real])
+    theirs = np.zeros(ours.shape)
+    for row, (table, tables) in enumerate(zip(real, noise, strict=True)):
+        for column, (low, high) in enumerate(zip(edges, ends, strict=True)):
+            taken = table[table["score"] >= max(high, trusted)]
+            tree = cKDTree(np.column_stack([taken["y"], taken["x"]])) if len(taken) else None
+            for one in tables:
+                inside = one[(one["score"] >= low) & (one["score"] < high)]
+                if tree is None or not len(inside):
+                    theirs[row, column] += len(inside)
+                else:
+                    nearest, _ = tree.query(np.column_stack([inside["y"], inside["x"]]))
+                    theirs[row, column] += int((nearest >= distance).sum())
+    repeats = np.array([len(tables) for tables in noise])[:, None]
+
+    def share(picks: NDArray[np.number], false: NDArray[np.number]) -> NDArray[np.float64]:
+        both = np.minimum(picks, false).sum(axis=-1)
+        return np.asarray(both / np.maximum(picks.sum(axis=-1), 1), np.float64)
+
+    chosen = rng.integers(0, len(real), (DRAWS, len(real)))
+    drawn = (rng.poisson(theirs[chosen]) / repeats[chosen]).sum(axis=1)
+    low_end, high_end = np.quantile(share(ours[chosen].sum(axis=1), drawn), [0.025, 0.975])
+    value = float(share(ours.sum(axis=0), (theirs / repeats).sum(axis=0)))
+    return Rate(value, min(float(low_end), value), max(float(high_end), value))
 
 
 def picker_null(
