@@ -388,6 +388,11 @@ def test_where_the_noise_model_fails_no_fdr_is_given(
     with pytest.raises(InputError) as fault:
         decide(matched[0].candidates, PickParameters(fdr=0.1))
     assert str(fault.value) == (
-        "--fdr 0.1: cannot be kept, because no FDR can be given: the noise is not known; give --threshold, or other "
-        "templates"
+        "--fdr 0.1: cannot be kept, because no FDR can be given: the noise is not known; check --pixel-size, "
+        "--contrast and --diameter, and whether these templates are on these micrographs, or give --threshold"
     )
+    facts = {**matched[0].candidates.facts, "measured_contrast": "white", "contrast": "black"}
+    with pytest.raises(
+        InputError, match=r"white particles match .* better than black ones: try --contrast white, or give"
+    ):
+        decide(replace(matched[0].candidates, facts=facts), PickParameters(fdr=0.1))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.imaging.noise import COLOURS, gaussian_noise
-from napari_pickbias.matching.preprocess import bad_area, prepare
+from napari_pickbias.matching.preprocess import _smooth, bad_area, prepare
 
 DIAMETER, BOX = 12.0, 24
 SIDE = 320
@@ -94,3 +95,25 @@ def test_faults(micrograph: np.ndarray, line: str) -> None:
     with pytest.raises(InputError) as fault:
         prepare(micrograph, DIAMETER, BOX)
     assert str(fault.value) == line
+
+
+@pytest.mark.parametrize("sigma", [32.0, 47.0])
+def test_wide_blurs_on_coarse_pixels_are_the_direct_ones(sigma: float) -> None:
+    """Away from the border, where the direct one repeats single pixels and this one means of them."""
+    noise = image()[:311, :293] + 2 * (np.arange(293) > 150)
+    seen = slice(round(2 * sigma), -round(2 * sigma))
+    for blur in (ndimage.gaussian_filter, ndimage.gaussian_gradient_magnitude):
+        wide = _smooth(blur, noise.astype(np.float32), sigma)
+        plain = blur(noise, sigma, mode="nearest", truncate=3.0)
+        assert wide.shape == plain.shape
+        scale = 1 if blur is ndimage.gaussian_filter else int(sigma // 8)
+        # Of their range within .0036 for the mean and .019 for the gradient on ten seeds.
+        assert np.abs(wide / scale - plain)[seen, seen].max() < (0.008 if scale == 1 else 0.04) * np.ptp(
+            plain[seen, seen]
+        )
+
+
+def test_narrow_blurs_are_direct() -> None:
+    noise = image().astype(np.float32)
+    direct = ndimage.gaussian_filter(noise, 31.9, mode="nearest", truncate=3.0)
+    np.testing.assert_array_equal(_smooth(ndimage.gaussian_filter, noise, 31.9), direct)

@@ -56,8 +56,8 @@ def asked_threshold(
     wanted = fdr or DEFAULT_FDR
     if calibration.failed is not None:
         raise InputError(
-            f"--fdr {wanted:g}: cannot be kept, because no FDR can be given: {calibration.failed.rstrip('.')}; give "
-            "--threshold, or other templates"
+            f"--fdr {wanted:g}: cannot be kept, because no FDR can be given: {calibration.failed.rstrip('.')}; "
+            f"{advice}, or give --threshold"
         )
     found = calibration.threshold_at(wanted)
     if found is None:
