@@ -44,7 +44,7 @@ def test_peaks_are_drawn_where_they_were_found() -> None:
     assert [patch.get_linestyle() for patch in second.patches] == ["-", ":"]
     assert len(third.patches) == 1
     assert first.get_title() == "multiple"
-    assert first.get_xlabel() == "2nd 0.90\n-3.0"
+    assert first.get_xlabel() == "2nd: 0.90   odds: -3.0"
 
 
 def test_without_peaks_images_alone_are_shown_and_it_says_why() -> None:

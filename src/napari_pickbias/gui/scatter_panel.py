@@ -37,9 +37,11 @@ class ScatterPanel(QWidget):
         self.canvas.setToolTip("Draw around points with the mouse to select them")
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 4, 0, 0)
-        column.addWidget(row_of(QLabel("x"), self.x, QLabel("y"), self.y, stretch=1))
+        column.addWidget(row_of(QLabel("x"), self.x, stretch=1))
+        column.addWidget(row_of(QLabel("y"), self.y, stretch=1))
         column.addWidget(self.canvas)
-        column.addWidget(QLabel("Draw around points to select them: blue kept, orange rejected, white selected."))
+        words = "Draw around points to select them: blue kept, orange rejected, white selected."
+        column.addWidget(QLabel(words, wordWrap=True))
         column.addStretch()
         for box in (self.x, self.y):
             box.currentIndexChanged.connect(self.draw)

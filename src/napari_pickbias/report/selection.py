@@ -12,7 +12,7 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from napari_pickbias.report.palette import REASON_COLORS, Theme
-from napari_pickbias.report.panels import SMALL_SIZE, Panel, dress, legend, robust_range, say, show_image
+from napari_pickbias.report.panels import TITLE_SIZE, Panel, dress, legend, robust_range, say, show_image
 
 if TYPE_CHECKING:
     from napari_pickbias.jobs.profiles import Profiles
@@ -68,7 +68,7 @@ def peaks_panel(images: Sequence[NDArray[np.float32]], peaks: Sequence[Peaks | N
         if known
         else "No peaks are known of these images: remove outliers first, then curate the result."
     )
-    return Panel("selection_images", "Selected images", said, 1.75, partial(_draw_peaks, images, peaks, radius_px))
+    return Panel("selection_images", "Selected images", said, 5.6, partial(_draw_peaks, images, peaks, radius_px))
 
 
 def _draw_profiles(
@@ -97,7 +97,7 @@ def _draw_peaks(
     figure: FigureBase,
     theme: Theme,
 ) -> None:
-    grid = figure.subplots(1, MOST_IMAGES, squeeze=False)[0]
+    grid = figure.subplots(2, MOST_IMAGES // 2).ravel()  # docks are narrow
     for axes in grid[max(1, len(images)) :]:
         axes.set_axis_off()
     if not len(images):
@@ -115,11 +115,12 @@ def _draw_peaks(
         ):
             if np.isfinite(y) and np.isfinite(x):
                 spot = (x + middle, y + middle)
-                axes.add_patch(Circle(spot, size, fill=False, edgecolor=color, linestyle=line, linewidth=1.2))
-                axes.plot(*spot, marker="+", color=color, markersize=5)
+                axes.add_patch(Circle(spot, size, fill=False, edgecolor=color, linestyle=line, linewidth=1.8))
+                axes.plot(*spot, marker="+", color=color, markersize=8)
         axes.set_xlim(-0.5, len(image) - 0.5)
         axes.set_ylim(len(image) - 0.5, -0.5)
         if peak.label:
-            axes.set_title(peak.label, fontsize=SMALL_SIZE, color=theme.text)
+            axes.set_title(peak.label, fontsize=TITLE_SIZE, color=theme.text)
         if np.isfinite(peak.second_weight):
-            axes.set_xlabel(f"2nd {peak.second_weight:.2f}\n{peak.odds:+.1f}", fontsize=SMALL_SIZE, color=theme.muted)
+            words = f"2nd: {peak.second_weight:.2f}   odds: {peak.odds:+.1f}"
+            axes.set_xlabel(words, fontsize=TITLE_SIZE, color=theme.muted)
