@@ -6,6 +6,7 @@ Sums of tomograms add; the figures come from the totals (:mod:`napari_pickbias.b
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
@@ -184,15 +185,20 @@ def tomogram_evidence(
     own = _gathered(volume, scale, picks, step, whitening, frame, rng)
     other = _gathered(noise, 1.0, twin, step, whitening, frame, rng)
     nulls = _free_nulls(noise.shape, power, picks["template"], step, frame, rng, repeats)
-    size = frame.side
     cubes, _ = sub_tomograms(noise, twin, frame, whitening)
     sums = VolumeSums(
-        *own, _predicted(picks, power, frame),
-        *other, _predicted(twin, power, frame),
-        *nulls, _sharp(picks["template"], step, whitening, frame),
-        refined(power, (size,) * 3) * len(picks),
-        np.array(float(picks["score"].sum())), np.array(float(twin["score"].sum())),
-    )  # fmt: skip
+        **own._asdict(),
+        predicted=_predicted(picks, power, frame),
+        **{f"twin_{name}": value for name, value in other._asdict().items()},
+        twin_predicted=_predicted(twin, power, frame),
+        null_count=nulls[0],
+        null_removed=nulls[1],
+        null_power=nulls[2],
+        sharp_removed=_sharp(picks["template"], step, whitening, frame),
+        power=refined(power, (frame.side,) * 3) * len(picks),
+        score_sum=np.array(float(picks["score"].sum())),
+        twin_score_sum=np.array(float(twin["score"].sum())),
+    )
     return sums, cubes
 
 
@@ -280,6 +286,17 @@ def masked_volumes(cubes: Floats) -> NDArray[np.complexfloating]:
     return np.asarray(scipy.fft.rfftn((cubes - mean) * mask, axes=(-3, -2, -1), workers=1))
 
 
+class _Gathered(NamedTuple):
+    """The sums of one set of picks; see :class:`VolumeSums`."""
+
+    counts: NDArray[np.int64]
+    plain: NDArray[np.float64]
+    removed: NDArray[np.float64]
+    plain_power: NDArray[np.float64]
+    removed_power: NDArray[np.float64]
+    raw: NDArray[np.float64]
+
+
 def _gathered(
     volume: Floats,
     scale: float,
@@ -288,7 +305,7 @@ def _gathered(
     whitening: Floats,
     frame: VolumeFrame,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.generic], ...]:
+) -> _Gathered:
     """Return counts, sums and powers of the sub-tomograms of picks, a few at a time."""
     box, shells = frame.box, frame.box // 2 + 1
     half = rng.permutation(len(picks)) % 2
@@ -306,7 +323,7 @@ def _gathered(
             powers[number] += shell_power(aligned).sum(axis=0)
             for side in (0, 1):
                 target[side] += aligned[which == side].sum(axis=0)
-    return counts, plain, removed, powers[0], powers[1], raw
+    return _Gathered(counts, plain, removed, powers[0], powers[1], raw)
 
 
 def _free_nulls(
