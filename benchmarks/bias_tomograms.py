@@ -54,17 +54,20 @@ def tomogram(molecule: Blobs, amplitude: float, rng: np.random.Generator) -> np.
     return np.asarray(scipy.fft.irfftn(spectrum, s=SHAPE), np.float32)
 
 
-def diagnose(folder: Path, situation: str, seed: int, step: float, nulls: int) -> dict[str, object]:
+def diagnose(
+    folder: Path, situation: str, seed: int, step: float, nulls: int, threshold: float | None = None
+) -> dict[str, object]:
     molecule, amplitude = SITUATIONS[situation]
     write_mrc(folder / "tomogram.mrc", tomogram(molecule, amplitude, np.random.default_rng([seed, 7])), VOXEL)
     words = ["bias-tomograms", "--tomograms", "tomogram.mrc", "--map", "map.mrc", "--angular-step", str(step)]
     words += ["--tilt-range", "-60", "60", "--nulls", str(nulls), "--contrast", "black", "--threads", "1"]
+    words += [] if threshold is None else ["--threshold", str(threshold)]
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", RUN, *words, "--out", "out", "--overwrite", "--quiet"],
         cwd=folder, check=False, capture_output=True, text=True,
     )  # fmt: skip
-    facts: dict[str, object] = {"situation": situation, "seed": seed, "angular_step": step}
+    facts: dict[str, object] = {"situation": situation, "seed": seed, "angular_step": step, "threshold": threshold}
     if done.returncode:
         return facts | {"fault": done.stderr.strip().splitlines()[-1]}
     found = json.loads((folder / "out" / "summary.json").read_text())["results"]
@@ -82,14 +85,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--angular-step", type=float, default=45.0)
     parser.add_argument("--nulls", type=int, default=16)
+    parser.add_argument("--threshold", type=float, help="default: the one that keeps false picks at 5 %%")
+    parser.add_argument("--situation", choices=list(SITUATIONS), action="append", help="default: all")
     parser.add_argument("--results", type=Path, help="lines of JSON are added; default: printed only")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_mrc(folder / "map.mrc", blob_volume(MAP, 32), VOXEL)
         for seed in range(chosen.seeds):
-            for situation in SITUATIONS:
-                line = json.dumps(diagnose(folder, situation, seed, chosen.angular_step, chosen.nulls))
+            for situation in chosen.situation or SITUATIONS:
+                found = diagnose(folder, situation, seed, chosen.angular_step, chosen.nulls, chosen.threshold)
+                line = json.dumps(found)
                 print(line, flush=True)
                 if chosen.results is not None:
                     with chosen.results.open("a") as stream:
