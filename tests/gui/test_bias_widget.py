@@ -83,7 +83,11 @@ def test_picks_are_looked_through_by_threshold_and_micrograph(viewer, finished: 
     points = viewer.layers["picks by q-value"]
     results = json.loads((finished / "summary.json").read_text())["results"]
     assert points.shown.sum() == results["observed_picks"]
-    counts = widget.explorer.micrographs.counts_model.counts
+    listed = widget.explorer.micrographs.counts_model
+    cells = [[listed.data(listed.index(row, k)) for k in range(3)] for row in range(listed.rowCount())]
+    assert cells[0][0] == "simulated_0001.mrc"
+    assert sum(int(row[1].replace(",", "")) for row in cells) == results["observed_picks"]
+    counts = listed.counts
     assert counts["kept"].sum() == results["observed_picks"]
     assert counts["picks"].sum() == len(points.data)
     widget.explorer.threshold.box.setValue(results["threshold"] + 0.5)

@@ -156,6 +156,7 @@ def test_soft_modes_from_files_to_a_moving_surface(viewer, refined, qtbot, monke
     assert other.paths["particles"].text() == str(particles)
     assert other.form.parameters().most_views == 32
     assert other.mode.count() == 2
+    assert len(other.spectrum.canvases) == 1
 
 
 # -- the others, with steps that stand in for the job ----------------------------------------------------------------

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 from napari_pickbias.gui.docked import row_of
 from napari_pickbias.gui.figure_view import theme_of
 from napari_pickbias.gui.live_plot import LivePlot
-from napari_pickbias.gui.micrograph_list import MicrographList
+from napari_pickbias.gui.micrograph_list import HEADER, MicrographList
 from napari_pickbias.gui.pick_layers import KEPT_COLOR
 from napari_pickbias.gui.thumbnails import grey
 from napari_pickbias.report.panels import dress, legend
@@ -164,6 +164,7 @@ class PickExplorer(QWidget):
         self.threshold = ThresholdPanel(str(viewer.theme))
         self.micrographs = MicrographList()
         self.micrographs.setMinimumHeight(130)
+        self.micrographs.setColumnHidden(HEADER.index("flag"), True)  # flags are for curating
         self.micrographs.setToolTip("Picks from the threshold up, and all candidates; click to go there")
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -194,7 +195,9 @@ class PickExplorer(QWidget):
 
     def _on_threshold(self, value: float) -> None:
         kept = np.bincount(self._micrograph[self._score >= value], minlength=len(self._names))
-        self.micrographs.show_counts(pd.DataFrame({"name": self._names, "picks": self._all, "kept": kept}))
+        self.micrographs.show_counts(
+            pd.DataFrame({"name": self._names, "picks": self._all, "kept": kept, "flag": False})
+        )
 
     def _on_chosen(self, row: int) -> None:
         self.viewer.dims.set_current_step(0, row)

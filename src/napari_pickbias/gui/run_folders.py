@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path, PurePath
+from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from napari_pickbias.gui.bias_work import places, show_bias
 from napari_pickbias.gui.map_layers import map_layers
@@ -17,6 +21,8 @@ from napari_pickbias.jobs.pick_parameters import PickParameters
 from napari_pickbias.jobs.pickfree_parameters import PickfreeParameters
 from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.jobs.softmodes_parameters import SoftmodesParameters
+from napari_pickbias.report.panels import Panel
+from napari_pickbias.report.softmodes_figures import spectrum_panel
 from napari_pickbias.runs.bias_story import read_parameters, read_results
 from napari_pickbias.runs.pick import CANDIDATES, read_candidates
 from napari_pickbias.runs.pickfree import outcome_of
@@ -92,9 +98,21 @@ def softmodes_folder_steps(folder: Path) -> Generator[Progress, None, Finished]:
     results = summary["results"]
     headline = str(results.get("verdict_text") or "")
     return Finished(
-        order, _files(folder), headline[:1].upper() + headline[1:], list(results.get("warnings") or []), [], layers,
-        shown,
+        order, _files(folder), headline[:1].upper() + headline[1:], list(results.get("warnings") or []),
+        [_spectrum(folder, results)], layers, shown,
     )  # fmt: skip
+
+
+def _spectrum(folder: Path, results: Mapping[str, Any]) -> Panel:
+    """Return the report's spectrum, of the figures that the folder holds."""
+    table = pd.read_csv(folder / "spectrum.csv")
+    found = SimpleNamespace(
+        eigenvalues=table["eigenvalue"].to_numpy(), residuals=table["residual"].to_numpy(),
+        known_pose_eigenvalues=table["known_pose_eigenvalue"].to_numpy(),
+    )  # fmt: skip
+    error = results.get("binning_error")
+    like: Any = SimpleNamespace(found=found, binning_error=None if error is None else np.array(error), scenarios=[])
+    return spectrum_panel(like)
 
 
 def pickfree_folder_steps(folder: Path) -> Generator[Progress, None, Finished]:

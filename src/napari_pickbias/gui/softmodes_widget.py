@@ -21,7 +21,7 @@ from napari_pickbias.jobs.progress import Progress
 from napari_pickbias.jobs.softmodes_parameters import SoftmodesParameters
 
 _FRAME_MS = 120
-VIEW_COLORS = {"by how uncertain their poses are": "rotation_sd_deg", "by images": "images"}
+VIEW_COLORS = {"pose uncertainty": "rotation_sd_deg", "images": "images"}
 
 
 class SoftmodesWidget(RunWidget):
@@ -54,7 +54,7 @@ class SoftmodesWidget(RunWidget):
         for text, name in VIEW_COLORS.items():
             self.views.addItem(text, name)
         self.views.currentIndexChanged.connect(self._colour_views)
-        column.addWidget(row_of(QLabel("Views on the sphere"), self.views, stretch=1))
+        column.addWidget(row_of(QLabel("Views on the sphere by"), self.views, stretch=1))
         column.addWidget(self.spectrum)
         self.column.addWidget(self.controls)
         self.controls.setVisible(False)
@@ -84,6 +84,7 @@ class SoftmodesWidget(RunWidget):
         self.controls.setVisible(shown is not None)
         if shown is None:
             return
+        self.fold.setChecked(False)
         self._frames = shown.frames
         self.mode.blockSignals(True)
         self.mode.clear()
