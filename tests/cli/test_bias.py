@@ -96,6 +96,7 @@ def test_diagnosis_of_own_picks(project_folder: Path, tmp_path: Path, capsys: py
     assert classes["given"]["correlation"][0] > 0.8 > max(classes["given"]["random_noise"])
     assert mrcfile.read(out / "classes_picks.mrcs").shape == (4, 30, 30)
     assert "Class averages that know no template" in page
+    assert "What would weaken the bias" in page
     more = ("--threshold", "4", "--class-averages", "2", "--averages", own)
     assert main(arguments(project_folder, out, *more, "--resume")) == 0
     assert "finished already" in capsys.readouterr().out

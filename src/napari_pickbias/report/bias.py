@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_pickbias.report.bias_classes import classes_section
 from napari_pickbias.report.bias_figures import VERDICT_COLORS, fdr_panel, frc_panel, micrograph_panel, picture_panel
+from napari_pickbias.report.bias_mitigation import mitigation_section
 from napari_pickbias.report.bias_picker import picker_section
 from napari_pickbias.report.document import Document, Fact, Outcome, Section, Table
 from napari_pickbias.report.provenance import input_table, parameter_table, program_name, run_table
@@ -94,6 +95,7 @@ def bias_document(
             Section("How to read this", paragraphs=_reading(result)),
             Section("Class averages", tables=(_classes(result),)),
             *([] if classes is None else [classes_section(classes, result.frame.pixel_size)]),
+            mitigation_section(result),
             *([] if taken is None else [picker_section(taken)]),
             *([] if recall is None else [_views(recall)]),
             *further,
