@@ -2,7 +2,7 @@
 
     python benchmarks/bias_tomograms.py --seeds 3 --results results.jsonl
 
-Each tomogram has 52 x 104 x 104 voxels of 10 A, coloured noise and a missing wedge of 60 degrees on either side; "weak"
+Each tomogram has 52 x 104 x 104 voxels of 10 A, coloured noise, and tilts of -60 to 60 degrees; "weak"
 and "strong" are 108 molecules of norm 26 and 36 in it, no two nearer than 10.5 voxels. A line of JSON for each is
 added to the results as soon as it is there.
 """
