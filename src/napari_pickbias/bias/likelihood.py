@@ -18,7 +18,7 @@ from napari_pickbias.bias.reconstruction import add_patches, coverage, density_f
 from napari_pickbias.imaging.fourier import Floats, hermitian_weights, shell_numbers
 from napari_pickbias.imaging.projection import central_slices, half_disc, spectrum_of_image
 
-ITERATIONS = 8
+ITERATIONS = 5
 
 
 class Images(NamedTuple):
@@ -79,16 +79,33 @@ def posterior(volume: Floats, images: Images, grid: Grid) -> NDArray[np.float32]
 
 def weighted_map(weights: Floats, images: Images, grid: Grid) -> NDArray[np.float64]:
     """Return the map of patches, each back-projected at all rotations with its weights."""
+    return reconstruct(weighted_sum(weights, images, grid), weighted_density(weights, images, grid))
+
+
+def weighted_sum(weights: Floats, images: Images, grid: Grid) -> NDArray[np.float64]:
+    """Return the back-projection of patches at all rotations with their weights, ``(n, n, n)``."""
     size = images.patches.shape[-1]
-    numerator, kernel = np.zeros((size,) * 3), np.zeros((2 * size,) * 3)
+    numerator = np.zeros((size,) * 3)
     for number, transfer in enumerate(images.transfers):
         own = np.flatnonzero(images.micrograph == number)
-        if not len(own):
-            continue
-        sums = weights[own].T @ images.patches[own].reshape(len(own), -1)
-        numerator += add_patches(sums.reshape(-1, size, size), grid.rotations, transfer)
-        kernel += coverage(grid.rotations, weights[own].sum(axis=0, dtype=np.float64), size, transfer)
-    return reconstruct(symmetrised(numerator, grid.group), density_filter(symmetrised(kernel, grid.group)))
+        if len(own):
+            sums = weights[own].T @ images.patches[own].reshape(len(own), -1)
+            numerator += add_patches(sums.reshape(-1, size, size), grid.rotations, transfer)
+    return symmetrised(numerator, grid.group)
+
+
+def weighted_density(weights: Floats, images: Images, grid: Grid) -> NDArray[np.float64]:
+    """Return the filter that makes a map of :func:`weighted_sum`; it depends on the weights alone."""
+    size = images.patches.shape[-1]
+    if all(transfer is None for transfer in images.transfers):
+        kernel = coverage(grid.rotations, weights.sum(axis=0, dtype=np.float64), size)
+        return density_filter(symmetrised(kernel, grid.group))
+    kernel = np.zeros((2 * size,) * 3)
+    for number, transfer in enumerate(images.transfers):
+        own = np.flatnonzero(images.micrograph == number)
+        if len(own):
+            kernel += coverage(grid.rotations, weights[own].sum(axis=0, dtype=np.float64), size, transfer)
+    return density_filter(symmetrised(kernel, grid.group))
 
 
 def maximise(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from napari_pickbias.bias.frc import Band, Bands, Null, reliability, summarise
 from napari_pickbias.bias.reconstruction import density_filter, reconstruct, symmetrised
+from napari_pickbias.bias.verdict import NONE_Z
 from napari_pickbias.bias.volume_evidence import VolumeSums
 from napari_pickbias.imaging.correlation import fourier_correlation
 from napari_pickbias.imaging.fourier import Floats
@@ -46,7 +47,7 @@ class VolumeDiagnosis:
     agreement : Null
         Of the bias-removed map with the equally treated unfiltered template, beyond the band.
     relative_agreement : float
-        Over the map's own reliability; NaN where it has none.
+        Over the map's own reliability; NaN where the evidence is below 2.5 deviations.
     small_mask : tuple of float
         Mean bias-removed FSC beyond the band under a ball of 0.7 diameters, and its null's mean and deviation.
     maps : dict of ndarray, shape (n, n, n)
@@ -136,7 +137,8 @@ def diagnose_volume(
 
     outside = against(bands.beyond)
     match = summarise(agreement(removed), np.array([agreement(pair) for pair in nulls]))
-    reliable = reliability(outside.value)
+    # on a reliability that may be zero nothing can be divided
+    reliable = reliability(outside.value) if outside.z >= NONE_Z else float("nan")
     seen = {
         "template": template, "noise": twin_raw, "picks": raw.mean(axis=0),
         "noise_removed": twins_removed[0].mean(axis=0), "picks_removed": removed.mean(axis=0),

@@ -51,6 +51,12 @@ class BiasParameters(BaseModel):
     )
     align_classes: bool = Field(False, description="Let these classes turn in their plane; takes twelve times as long")
     volume: bool = Field(False, description="Make maps of the picks and of noise as well; needs --map")
+    bait: str | None = Field(
+        None, description="Leave this part out of the map, pick again, and see what comes back: auto, or a mask (MRC)"
+    )
+    controls: str | None = Field(
+        None, description="Diagnose control templates as well: sphere, scrambled, other=MAP, with commas between"
+    )
     seed: int = Field(0, ge=0, description="Seed of every random choice")
 
     def picking(self, lowpass: float) -> PickParameters:

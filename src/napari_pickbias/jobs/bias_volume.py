@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from napari_pickbias.bias.evidence import PER_SURROGATE, Frame, make_frame
 from napari_pickbias.bias.frc import Null, summarise
-from napari_pickbias.bias.likelihood import Grid, Images, coefficient_variance, maximise, weighted_map
+from napari_pickbias.bias.likelihood import (
+    Grid,
+    Images,
+    coefficient_variance,
+    maximise,
+    weighted_density,
+    weighted_map,
+    weighted_sum,
+)
+from napari_pickbias.bias.reconstruction import reconstruct
 from napari_pickbias.bias.volume_diagnosis import VolumeDiagnosis, band_mean, comparison_mask, diagnose_volume
 from napari_pickbias.bias.volume_evidence import (
     VolumeSums,
@@ -44,8 +53,8 @@ TWINS = 2
 """Noise micrographs that go through the whole pipeline, of each micrograph."""
 FEWEST = 40
 """Picks below which no map is made."""
-MOST_PATCHES, GRID_ROTATIONS = 2000, 1152
-"""For maximum likelihood: picks at most, and rotations of its grid (about 24 degrees apart)."""
+MOST_PATCHES, GRID_ROTATIONS = 2000, 576
+"""For maximum likelihood: picks at most, and rotations of its grid (about 30 degrees apart)."""
 
 
 @dataclass(frozen=True)
@@ -307,8 +316,11 @@ def likelihood(
     span = halves("picked", joined("picked_plain") - rests)
     chosen = [joined("picked_half") == number for number in range(2)]
 
+    densities = [weighted_density(weights, own, grid) for own, _, weights in span]
+
     def by_span(patches: NDArray[np.float32]) -> NDArray[np.float64]:
-        return curve([weighted_map(span[k][2], images(patches, chosen[k], "picked"), grid) for k in range(2)])
+        sums = [weighted_sum(span[k][2], images(patches, chosen[k], "picked"), grid) for k in range(2)]
+        return curve([reconstruct(one, density) for one, density in zip(sums, densities, strict=True)])
 
     removed, null_curves = by_span(rests), np.stack([by_span(each) for each in nulls])
     plain, noise = curve([one[1] for one in whole]), curve([one[1] for one in twin])

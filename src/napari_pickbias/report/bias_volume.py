@@ -27,6 +27,9 @@ from napari_pickbias.report.panels import (
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
 
+    from napari_pickbias.bias.bait import Omega
+    from napari_pickbias.jobs.bias_bait import BaitResult
+    from napari_pickbias.jobs.bias_controls import Controls
     from napari_pickbias.jobs.bias_volume import VolumeResult
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -175,3 +178,84 @@ def _draw_fsc(result: VolumeResult, figure: FigureBase, theme: Theme) -> None:
         x, d.null_low[part], d.null_high[part], color=ORANGE, alpha=0.22, linewidth=0, label="noise, 95 %"
     )
     legend(right, theme, loc="upper right", bbox_to_anchor=(1.0, 0.9))
+
+
+def bait_section(result: BaitResult) -> Section:
+    """Return the section on what came back of a part left out of the templates."""
+    bait = result.bait
+    header = ("", "your picks", "noise")
+    rows = (
+        ("Ω: share of the omitted part that is there only with it", _share(bait.omega), _share(bait.noise_omega)),
+        ("density of the omitted part over that of the rest", _share(bait.returned), _share(bait.noise_returned)),
+    )
+    text = (
+        f"A part of the map that holds {result.share:.0%} of its mass was left out of the templates, and the picks "
+        f"were made again ({result.picks['full']} with the whole map, {result.picks['baited']} with the baited one). "
+        "What comes back there cannot come from the templates. Ω is the share of the density in that part that is "
+        "there only because the templates had it: 0 none, 1 all. It is no absolute number: noise, treated alike, "
+        "gives the value beside it, which is not always 1, and only the difference says something. It is no part of "
+        "the verdict."
+    )
+    title = "95 % intervals from groups of picks"
+    return Section("The bait", (text,), (Table(title, header, rows, frozenset(header[1:])),), (bait_panel(result),))
+
+
+def _share(value: Omega) -> str:
+    if not np.isfinite(value.value):
+        return "–"
+    return f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
+
+
+def bait_panel(result: BaitResult) -> Panel:
+    """Return slices through the omitted part."""
+    text = (
+        "Slices through the middle of the omitted part: the part, maps of your picks with the whole and with the "
+        "baited templates, and the same of noise."
+    )
+    return Panel("bait", "What comes back of the omitted part", text, 1.7, partial(_draw_bait, result))
+
+
+def _draw_bait(result: BaitResult, figure: FigureBase, theme: Theme) -> None:
+    part = np.asarray(result.maps["omitted"], np.float64)
+    level = int(np.argmax(np.maximum(part, 0).sum(axis=(1, 2))))
+    names = (
+        ("omitted", "left out"), ("full", "your picks,\nwhole map"), ("baited", "your picks,\nbaited"),
+        ("noise_full", "noise,\nwhole map"), ("noise_baited", "noise,\nbaited"),
+    )  # fmt: skip
+    row = figure.subplots(1, len(names))
+    for axes, (name, title) in zip(row, names, strict=True):
+        volume = np.asarray(result.maps[name], np.float64)
+        show_image(axes, volume[level], robust_range(volume, 0.5, 99.8), theme)
+        axes.set_title(title, fontsize=SMALL_SIZE, color=theme.text)
+    scale_bar(row[0], part.shape[0], result.pixel_size)
+
+
+def controls_section(controls: Controls) -> Section:
+    """Return the section on control templates."""
+    header = ("template", "picks", "share of false picks", "beyond the band", "noise gives", "agreement", "verdict")
+    rows = tuple(
+        (
+            row.name, str(row.picks),
+            f"{row.rate.value:.0%} ({row.rate.low:.0%} to {row.rate.high:.0%})" if np.isfinite(row.rate.value) else "–",
+            f"{row.beyond.value:.2f}", f"{row.beyond.null_mean:.2f} ± {row.beyond.null_sd:.2f}",
+            f"{row.agreement.value:.2f}", row.verdict,
+        )
+        for row in controls.rows
+    )  # fmt: skip
+    text = (
+        "The same search with templates that cannot be your particle. A sphere, or the map with its phases scrambled, "
+        "finds particles too where there are some: a low share of false picks says that objects are there, not that "
+        "they are yours. What should set your template apart is its agreement, beyond the band, with what is left "
+        "when the bias is removed. Each row is compared with its own template."
+    )
+    masks = ""
+    one, two = controls.usual_mask, controls.smaller_mask
+    if one is not None and two is not None and np.isfinite(one.value) and np.isfinite(two.value):
+        masks = (
+            "Picks were scored under a mask of the whole box. Averaged under the usual mask, one split into halves "
+            f"agrees beyond the band to {one.value:.2f} (noise {one.null_mean:.2f} ± {one.null_sd:.2f}); under a mask "
+            f"of 0.7 diameters to {two.value:.2f} (noise {two.null_mean:.2f} ± {two.null_sd:.2f}). Evidence that "
+            "vanishes under the smaller mask lies at the rim: edges of neighbours, not the particle."
+        )
+    paragraphs = (text, masks) if masks else (text,)
+    return Section("Controls", paragraphs, (Table("Templates", header, rows, frozenset(header[1:6])),))

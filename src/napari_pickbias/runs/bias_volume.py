@@ -1,4 +1,4 @@
-"""What ``pickbias bias`` does on request once it has its verdict: maps of the picks."""
+"""What ``pickbias bias`` does on request once it has its verdict: maps of the picks, a bait, controls."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import pandas as pd
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.jobs.bias import BiasResult
+from napari_pickbias.jobs.bias_bait import BaitResult, bait_job
+from napari_pickbias.jobs.bias_controls import Controls, controls_job, parse_controls
 from napari_pickbias.jobs.bias_parameters import BiasParameters
 from napari_pickbias.jobs.bias_volume import Null, VolumeResult, volume_job
 from napari_pickbias.jobs.pick_templates import TemplateInput
 from napari_pickbias.jobs.progress import Checkpoints, Progress
-from napari_pickbias.records import write_mrc
+from napari_pickbias.records import read_volume, write_mrc
 from napari_pickbias.records.atomic import atomic_path
 from napari_pickbias.records.micrographs import MicrographSet
-from napari_pickbias.report.bias_volume import volume_section
+from napari_pickbias.report.bias_volume import bait_section, controls_section, volume_section
 from napari_pickbias.report.document import Section
+from napari_pickbias.runs.pick import open_template_input
 
 
 class Further(NamedTuple):
@@ -36,13 +39,21 @@ def check_further(templates: TemplateInput, parameters: BiasParameters) -> None:
     Raises
     ------
     InputError
-        When maps are asked for and the templates are no projections of a map.
+        When maps are asked for and the templates are no projections of a map, or a file of ``--bait`` or
+        ``--controls`` cannot be read.
     """
-    if parameters.volume and templates.kind != "map":
-        raise InputError(
-            f"--volume: {templates.name} holds class averages, so picks have no angles in space; give the map they "
-            "came from as --map, or leave --volume out"
-        )
+    for asked, option in ((parameters.volume, "--volume"), (parameters.bait, "--bait")):
+        if asked and templates.kind != "map":
+            raise InputError(
+                f"{option}: {templates.name} holds class averages, so picks have no angles in space; give the map they "
+                f"came from as --map, or leave {option} out"
+            )
+    if parameters.controls is not None:
+        other = parse_controls(parameters.controls).get("other")
+        if other is not None:
+            open_template_input(other, None, None)
+    if parameters.bait not in (None, "auto"):
+        read_volume(str(parameters.bait))
 
 
 def further_passes(
@@ -61,12 +72,67 @@ def further_passes(
         See :func:`napari_pickbias.jobs.bias_volume.volume_job`.
     """
     found = Further({}, {}, ())
-    if result.parameters.volume:
+    parameters = result.parameters
+    if parameters.volume:
         volume = yield from volume_job(micrographs, templates, result, threads=threads, checkpoints=checkpoints)
         found = found._replace(
             files=write_volume(volume, path), results={"volume": volume_of(volume)}, sections=(volume_section(volume),)
         )
+    if parameters.bait is not None:
+        mask = None if parameters.bait == "auto" else read_volume(parameters.bait).data
+        bait = yield from bait_job(micrographs, templates, result, mask=mask, threads=threads)
+        found = Further(
+            found.files | write_bait(bait, path), found.results | {"bait": bait_of(bait)},
+            (*found.sections, bait_section(bait)),
+        )  # fmt: skip
+    if parameters.controls is not None:
+        wanted = {
+            name: None if file is None else open_template_input(file, None, None)
+            for name, file in parse_controls(parameters.controls).items()
+        }
+        controls = yield from controls_job(
+            micrographs, templates, result, wanted, threads=threads, checkpoints=checkpoints
+        )
+        found = Further(
+            found.files, found.results | {"controls": controls_of(controls)},
+            (*found.sections, controls_section(controls)),
+        )  # fmt: skip
     return found
+
+
+def write_bait(result: BaitResult, path: Path) -> dict[str, Path]:
+    """Write the maps of the bait into ``bait/``."""
+    folder = path / "bait"
+    folder.mkdir(exist_ok=True)
+    return {
+        f"bait_{name}": write_mrc(folder / f"{name}.mrc", volume, result.pixel_size)
+        for name, volume in result.maps.items()
+    }
+
+
+def bait_of(result: BaitResult) -> dict[str, Any]:
+    """Return the figures of the bait for scripts."""
+    return {
+        "omitted_share": result.share,
+        "picks": result.picks,
+        **{name: one._asdict() for name, one in result.bait._asdict().items()},
+    }
+
+
+def controls_of(controls: Controls) -> dict[str, Any]:
+    """Return the figures of the controls for scripts."""
+    masks = {"usual_mask": controls.usual_mask, "smaller_mask": controls.smaller_mask}
+    return {
+        "templates": [
+            {
+                "name": row.name, "picks": row.picks, "null_fraction": row.rate._asdict(),
+                "evidence_in_band": _null(row.inside), "evidence_beyond_band": _null(row.beyond),
+                "template_agreement": _null(row.agreement), "verdict": row.verdict,
+            }
+            for row in controls.rows
+        ],
+        **{name: None if null is None else _null(null) for name, null in masks.items()},
+    }  # fmt: skip
 
 
 def write_volume(result: VolumeResult, path: Path) -> dict[str, Path]:
