@@ -68,7 +68,7 @@ def peaks_panel(images: Sequence[NDArray[np.float32]], peaks: Sequence[Peaks | N
         if known
         else "No peaks are known of these images: remove outliers first, then curate the result."
     )
-    return Panel("selection_images", "Selected images", said, 5.6, partial(_draw_peaks, images, peaks, radius_px))
+    return Panel("selection_images", "Selected images", said, 4.6, partial(_draw_peaks, images, peaks, radius_px))
 
 
 def _draw_profiles(
