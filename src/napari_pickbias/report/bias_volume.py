@@ -237,8 +237,8 @@ def controls_section(controls: Controls) -> Section:
         (
             row.name, str(row.picks),
             f"{row.rate.value:.0%} ({row.rate.low:.0%} to {row.rate.high:.0%})" if np.isfinite(row.rate.value) else "–",
-            f"{row.beyond.value:.2f}", f"{row.beyond.null_mean:.2f} ± {row.beyond.null_sd:.2f}",
-            f"{row.agreement.value:.2f}", row.verdict,
+            _number(row.beyond.value), f"{_number(row.beyond.null_mean)} ± {_number(row.beyond.null_sd)}",
+            _number(row.agreement.value), row.verdict,
         )
         for row in controls.rows
     )  # fmt: skip
@@ -259,3 +259,7 @@ def controls_section(controls: Controls) -> Section:
         )
     paragraphs = (text, masks) if masks else (text,)
     return Section("Controls", paragraphs, (Table("Templates", header, rows, frozenset(header[1:6])),))
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "–"
