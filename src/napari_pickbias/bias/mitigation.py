@@ -25,9 +25,6 @@ class LowpassBias(NamedTuple):
     correlation: float
     """With the template before its low-pass, mean over templates: how much like it noise will look."""
 
-    finest: float
-    """Å: details coarser than this hold 95 % of the predicted average's power, in whole shells."""
-
 
 def lowpass_bias(
     templates: Floats, power: Floats, pixel_size: float, lowpass: float, mask: Floats | None = None
@@ -55,13 +52,7 @@ def lowpass_bias(
     along = resize_box(scipy.fft.irfft2(spectra * power, s=(size, size), workers=1), box, 2)
     predicted = TemplateBank.from_images(along, weights).images.astype(np.float64)
     sharp = TemplateBank.from_images(templates, weights).images.astype(np.float64)
-    found = np.abs(scipy.fft.fft2(predicted, workers=1)) ** 2
-    shell = np.rint(np.hypot(*np.meshgrid(*(np.fft.fftfreq(box, 1 / box),) * 2))).astype(int)
-    held = np.cumsum(np.bincount(shell.ravel(), found.mean(axis=0).ravel())) / found.mean(axis=0).sum()
-    last = int(np.argmax(held >= 0.95))
-    return LowpassBias(
-        lowpass, predicted, float((predicted * sharp).sum(axis=(1, 2)).mean()), box * pixel_size / max(last, 1)
-    )
+    return LowpassBias(lowpass, predicted, float((predicted * sharp).sum(axis=(1, 2)).mean()))
 
 
 def blob_bank(box: int, diameter_px: float, pixel_size: float | None = None) -> TemplateBank:

@@ -24,14 +24,14 @@ def mitigation_section(result: BiasResult) -> Section:
             continue
         found = lowpass_bias(frame.sharp, power, frame.pixel_size, lowpass)
         mark = " (yours)" if factor == 1.0 else ""
-        rows.append((f"{lowpass:.3g} Å{mark}", f"{found.correlation:.2f}", f"{found.finest:.3g} Å"))
+        rows.append((f"{lowpass:.3g} Å{mark}", f"{found.correlation:.2f}"))
     text = (
-        "Picks of pure noise average to what is predicted here, whatever their number; the more strongly the templates "
+        "The average of picks of pure noise tends to what is predicted here; the more strongly the templates "
         "are low-passed, the less that looks like your molecule, and the wider the band beyond it in which only data "
         "can agree. What else helps: a threshold by false discovery rate (--fdr), or by templates of inverted contrast "
         "(--select knockoff), takes next to nothing from noise."
     )
-    header = ("low-pass of the templates", "bias alone looks like the unfiltered template", "its details end at")
+    header = ("low-pass of the templates", "bias alone looks like the unfiltered template")
     return Section(
         "What would weaken the bias", (text,), (Table("Predicted bias", header, tuple(rows), frozenset(header[1:])),)
     )
