@@ -38,6 +38,8 @@ def verdict(
         (DIRTY, NONE, "undecided"),
         (CLEAN, NONE, "undecided"),
         (NOISE, WEAK, "undecided"),
+        (NOISE, Null(0.04, 0.0, 0.014), "template"),
+        (NOISE, Null(0.04, 0.0, 0.009), "undecided"),
         (Rate(0.9, 0.79, 1.0), NONE, "undecided"),
         (Rate(0.19, 0.15, 0.21), STRONG, "mixed"),
     ],

@@ -22,8 +22,9 @@ WIDEST_NULL = 0.1
 """Deviation of the evidence on noise above which it says nothing."""
 SURE_Z, SURE_Z_SINGLE, NONE_Z = 4.0, 5.0, 2.5
 """Deviations above noise that count as evidence (for one view alone: more), and below which there is none."""
-LEAST_EVIDENCE = 0.10
-"""Effect size: areas with particle edges alone reach .08."""
+LEAST_EVIDENCE, NO_EVIDENCE = 0.10, 0.05
+"""Effect size: areas with particle edges alone reach .08. With thousands of picks noise scatters so little that 2.5
+deviations are an excess of .04: below the second figure, less than ``SURE_Z`` deviations are none."""
 IN_BAND_EVIDENCE = 0.30
 """In the template's own band the removal leaves up to .2 on noise, so more is asked for there."""
 CLEAN_FDR, NOISE_FDR = 0.20, 0.80
@@ -127,19 +128,20 @@ def judge(
         return Verdict("data", f"{share}, and their averages hold {found}", words, relative, False)
     if evidence:
         return Verdict("mixed", f"the averages hold {found}, but {share}", words, relative, False)
-    if beyond.z < NONE_Z and fdr.low >= NOISE_FDR and stands_out is not None:
+    none = beyond.z < NONE_Z or (beyond.z < SURE_Z and beyond.value - beyond.null_mean < NO_EVIDENCE)
+    if none and fdr.low >= NOISE_FDR and stands_out is not None:
         return _undecided(
             f"{share}, and the averages hold nothing beyond the template's band; but from a score of {stands_out:.2f} "
             "up most picks are no noise: judge those by themselves"
         )
-    if beyond.z < NONE_Z and fdr.low >= NOISE_FDR:
+    if none and fdr.low >= NOISE_FDR:
         return Verdict(
             "template",
             f"{share}, and their averages hold nothing beyond the template's band ({beyond.value:.2f}, noise "
             f"{_range(beyond)}): what they show comes from the template",
             "", float("nan"), False,
         )  # fmt: skip
-    if beyond.z < NONE_Z:
+    if none:
         reason = "but the averages hold nothing that the template could not have brought"
     else:
         reason = f"and the evidence beyond the template's band is weak ({beyond.value:.2f}, noise {_range(beyond)})"
