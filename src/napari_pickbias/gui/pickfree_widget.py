@@ -71,7 +71,9 @@ class PickfreeWidget(RunWidget):
         if isinstance(finished.extra, Convergence):
             self.draw(finished.extra)
         if finished.layers:
+            self.fold.setChecked(False)
             self.show_in_space()
+            self.look_at_own()
 
     def draw(self, found: Convergence) -> None:
         """Draw the convergence."""
@@ -112,7 +114,7 @@ class PickfreeWidget(RunWidget):
             )  # fmt: skip
             self.viewer.layers.append(layer)
             self.show_in_space()
-            self.viewer.reset_view()
+            self.look_at_own()
         layer.data = volume
         layer.contrast_limits = limits
         layer.metadata["iteration"] = iteration

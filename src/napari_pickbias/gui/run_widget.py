@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from napari.layers import Layer
 from pydantic import BaseModel
 from qtpy.QtCore import Qt, QUrl
@@ -43,6 +44,7 @@ MAPS = "Maps (*.mrc *.map *.mrc.gz *.map.gz);;All files (*)"
 SHOWS = "pickbias_run"
 """Key in a layer's metadata; its value is the title of the job that made it."""
 MOST_NOTES = 6
+SHARE_OF_WINDOW = 0.45
 STAGES = {
     "read": "Reading",
     "write": "Writing results",
@@ -291,6 +293,17 @@ class RunWidget(Docked):
             if layer.metadata.get(SHOWS) != self.title and layer.axis_labels[0] in ("particle", "micrograph"):
                 layer.visible = False
         self.viewer.dims.ndisplay = 3
+
+    def look_at_own(self) -> None:
+        """Centre the view in space on this dock's layers: micrographs beside them would make them a speck."""
+        own = [layer for layer in self.viewer.layers if layer.metadata.get(SHOWS) == self.title]
+        if not own:
+            return
+        corners = np.stack([layer.extent.world[:, -3:] for layer in own])
+        low, high = corners[:, 0].min(axis=0), corners[:, 1].max(axis=0)
+        camera = self.viewer.scene.camera
+        camera.center = tuple(float(value) for value in (low + high) / 2)
+        camera.zoom = SHARE_OF_WINDOW * self.window().height() / max(float((high - low).max()), 1e-6)
 
     def _on_stopped(self, fault: str) -> None:
         self._set_running(False)
