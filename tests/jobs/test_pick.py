@@ -185,6 +185,24 @@ def test_picks_lie_on_particles(
     assert result.expected_false[1] <= result.expected_false[0] <= result.expected_false[2]
 
 
+@pytest.mark.parametrize("rule", ["greedy", "paper"])
+def test_other_rules_of_peaks_keep_their_distance(
+    simulated: tuple[MicrographSet, list[np.ndarray]], matched: tuple[PickResult, Memory], rule: str
+) -> None:
+    found, _ = simulated
+    one = micrograph_set([found.micrographs.paths[0]])
+    result = pick(one, threshold=5.0, peaks=rule)
+    columns = result.picks["m0.mrc"]
+    places = np.column_stack([columns["x_px"], columns["y_px"]])
+    steps = np.abs(places[:, None] - places[None])[np.triu_indices(len(places), 1)]
+    least = result.candidates.min_distance_angstrom / PIXEL
+    apart = np.linalg.norm(steps, axis=1) if rule == "greedy" else steps.max(axis=1)
+    # sub-pixel places move by half a pixel, boxes have a whole number of pixels of the search
+    assert apart.min() >= least - 3
+    # the highest score is a peak whatever the rule
+    assert columns["score"][0] == matched[0].picks["m0.mrc"]["score"][0]
+
+
 def test_thresholds_are_drawn_again_from_saved_candidates(matched: tuple[PickResult, Memory]) -> None:
     result, _ = matched
     again = candidates_of_arrays(candidate_arrays(result.candidates))

@@ -154,6 +154,9 @@ def test_templates_that_are_refused(folder: Path) -> None:
     mrcfile.write(folder / "map.mrc", np.ones((8, 8, 8), np.float32), voxel_size=3.0)
     write_stack(folder / "bare.mrcs", np.eye(8, dtype=np.float32)[None], 0.0)
     (folder / "t.txt").write_text("")
+    write_stack(folder / "particles.mrcs", np.ones((1001, 2, 2), np.float32))
+    rows = "".join(f"{number}@particles.mrcs\n" for number in range(1, 1002))
+    (folder / "particles.star").write_text(f"\ndata_particles\n\nloop_\n_rlnImageName #1\n{rows}\n")
     (folder / "far.star").write_text("\ndata_\n\nloop_\n_rlnReferenceImage #1\n9@bare.mrcs\n\n")
     (folder / "gone.star").write_text("\ndata_\n\nloop_\n_rlnReferenceImage #1\n9@gone.mrcs\n\n")
     (folder / "else.star").write_text("\ndata_\n\nloop_\n_rlnCoordinateX #1\n9\n\n")
@@ -164,6 +167,10 @@ def test_templates_that_are_refused(folder: Path) -> None:
         "wide.mrcs": "--templates wide.mrcs: its images are 8 × 9 px; templates must be square",
         "map.mrc": "--templates map.mrc: is a map of 8×8×8 float32; give it as --map, or images as a stack (.mrcs)",
         "bare.mrcs": "--templates bare.mrcs: its header holds no pixel size; give it in Å with --templates-pixel-size",
+        "particles.mrcs": "--templates particles.mrcs: holds 1001 images, more than the 1000 that can be templates; give "
+        "class averages, not particles",
+        "particles.star": "--templates particles.star: holds 1001 images, more than the 1000 that can be templates; give "
+        "class averages, not particles",
         "t.txt": "--templates t.txt: cannot tell what this file is; known suffixes are .mrc, .mrc.gz, ",
         "far.star": "far.star: asks for image 9 of bare.mrcs, which has 1",
         "gone.star": "gone.star: names the images 'gone.mrcs', which are not there; looked in ",

@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_pickbias.errors import InputError
 from napari_pickbias.records.mrc import open_data, read_header
+from napari_pickbias.records.templates import check_count
 from napari_pickbias.records.volume import Templates
 from pickbias_relion.project_paths import resolve_all, tried
 from pickbias_relion.star import StarFile, open_star
@@ -35,6 +36,7 @@ def open_templates(path: str | Path, pixel_size_angstrom: float | None = None) -
     if table is None:
         raise InputError(f"{star.path}: names no images; give a _model.star or class_averages.star, or a stack (.mrcs)")
     label = next(x for x in IMAGES if x in table.labels)
+    check_count(star.path, table.n_rows)
     names = read_columns(star, table, images=[label]).images[label]
     paths = list(resolve_all(names.files.values, star.path))
     for name, found in zip(names.files.values, paths, strict=True):

@@ -170,6 +170,7 @@ def make_plan(found: MicrographSet, templates: TemplateInput, parameters: PickPa
         noise=parameters.noise,
         surrogates=parameters.surrogates,
         whiten=parameters.whiten,
+        rule=parameters.peaks,
         rotation_basis=parameters.rotation_basis,
     )
     side = min(shapes[0]) - 2 * border

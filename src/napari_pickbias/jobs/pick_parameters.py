@@ -40,6 +40,11 @@ class PickParameters(BaseModel):
         "auto",
         description="What each micrograph's CTF does to the templates; auto: multiply where the CTF is known",
     )
+    peaks: Literal["local_maximum", "greedy", "paper"] = Field(
+        "local_maximum",
+        description="Which scores are picks: local maxima within the least distance; greedy: walking down the scores, "
+        "whatever is that far from all taken; paper: the same with boxes of that side that may not overlap",
+    )
     whiten: bool = Field(False, description="Divide micrograph and templates by the noise's amplitude")
     noise: Literal["auto", "tile", "phases", "inverted"] = Field(
         "auto", description="Where false picks are learned from; the last three overstate them on crowded micrographs"

@@ -19,6 +19,9 @@ from napari_pickbias.records.volume import Templates
 TEMPLATE_SOURCES = "napari_pickbias.template_sources"
 STACK_SUFFIXES = (".mrcs", ".mrc", ".st", ".mrcs.gz", ".mrc.gz")
 
+MOST_TEMPLATES = 1000
+"""More images than this are particles, given by mistake; nobody has so many class averages."""
+
 OpenTemplates = Callable[[Path, float | None], Templates]
 
 
@@ -68,8 +71,24 @@ def read_template_stack(path: Path, pixel_size_angstrom: float | None = None) ->
         raise InputError(
             f"--templates {path}: its header holds no pixel size; give it in Å with --templates-pixel-size"
         )
+    check_count(path, header.shape[0] if len(header.shape) == 3 else 1)
     data = np.asarray(open_data(path), np.float32)
     return Templates(data[None] if data.ndim == 2 else data, float(pixel))
+
+
+def check_count(path: Path, count: int) -> None:
+    """Refuse particles given as templates, before they are read.
+
+    Raises
+    ------
+    InputError
+        When there are more images than anybody has class averages.
+    """
+    if count > MOST_TEMPLATES:
+        raise InputError(
+            f"--templates {path}: holds {count} images, more than the {MOST_TEMPLATES} that can be templates; give class "
+            "averages, not particles"
+        )
 
 
 def _checked(path: Path, templates: Templates) -> Templates:
