@@ -167,10 +167,10 @@ def test_templates_that_are_refused(folder: Path) -> None:
         "wide.mrcs": "--templates wide.mrcs: its images are 8 × 9 px; templates must be square",
         "map.mrc": "--templates map.mrc: is a map of 8×8×8 float32; give it as --map, or images as a stack (.mrcs)",
         "bare.mrcs": "--templates bare.mrcs: its header holds no pixel size; give it in Å with --templates-pixel-size",
-        "particles.mrcs": "--templates particles.mrcs: holds 1001 images, more than the 1000 that can be templates; give "
-        "class averages, not particles",
-        "particles.star": "--templates particles.star: holds 1001 images, more than the 1000 that can be templates; give "
-        "class averages, not particles",
+        "particles.mrcs": "--templates particles.mrcs: holds 1001 images, more than the 1000 that can be templates; "
+        "give class averages, not particles",
+        "particles.star": "--templates particles.star: holds 1001 images, more than the 1000 that can be templates; "
+        "give class averages, not particles",
         "t.txt": "--templates t.txt: cannot tell what this file is; known suffixes are .mrc, .mrc.gz, ",
         "far.star": "far.star: asks for image 9 of bare.mrcs, which has 1",
         "gone.star": "gone.star: names the images 'gone.mrcs', which are not there; looked in ",

@@ -86,8 +86,8 @@ def check_count(path: Path, count: int) -> None:
     """
     if count > MOST_TEMPLATES:
         raise InputError(
-            f"--templates {path}: holds {count} images, more than the {MOST_TEMPLATES} that can be templates; give class "
-            "averages, not particles"
+            f"--templates {path}: holds {count} images, more than the {MOST_TEMPLATES} that can be templates; give "
+            "class averages, not particles"
         )
 
 
