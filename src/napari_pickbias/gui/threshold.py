@@ -13,7 +13,7 @@ from napari_pickbias.gui.pick_layers import micrograph_layer
 from napari_pickbias.jobs.pick import PickResult
 from napari_pickbias.records import Micrographs
 from napari_pickbias.records.pick_tables import PickTable
-from napari_pickbias.report.bias_story import q_colors
+from napari_pickbias.report.bias_figures import q_colors
 
 LayerData = tuple[Any, dict[str, Any], str]
 ROLE = "pickbias_candidates"

@@ -38,6 +38,7 @@ VERDICT_COLORS = {"data": "#009E73", "mixed": "#E69F00", "template": "#D55E00", 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8A8A8A"
 SHOWN_VIEWS = 4
 MOST_SHOWN_PICKS = 1500
+BEST_Q, WORST_Q = 1e-4, 1.0
 
 
 def picture_panel(result: BiasResult) -> Panel:
@@ -249,10 +250,10 @@ def q_of(result: BiasResult, scores: NDArray[np.floating]) -> NDArray[np.float64
     return np.asarray(np.interp(scores, every[order], q[order], left=1.0))
 
 
-def q_colors(q: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return colours ``(n, 4)`` by the logarithm of q: from yellow at 1e-4 and below to purple at 1."""
-    known = np.clip(np.asarray(q, np.float64), 1e-4, 1.0)
-    return np.asarray(colormaps["plasma"](0.25 + 0.75 * np.log(known) / np.log(1e-4)))
+def q_colors(q: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return colours ``(n, 4)`` by the logarithm of q: yellow at 1e-4 and below, purple at 1 and where unknown."""
+    known = np.clip(np.nan_to_num(np.asarray(q, np.float64), nan=WORST_Q), BEST_Q, WORST_Q)
+    return np.asarray(colormaps["plasma"](0.25 + 0.75 * np.log(known) / np.log(BEST_Q)), np.float32)
 
 
 def _blurred(image: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from napari_pickbias.bias.frc import average_mask
 from napari_pickbias.imaging.fourier import apply_filter, shell_numbers
 from napari_pickbias.report.bias import WORDS, next_step
-from napari_pickbias.report.bias_figures import BLUE, ORANGE, VERDICT_COLORS
+from napari_pickbias.report.bias_figures import BLUE, ORANGE, VERDICT_COLORS, q_colors
 from napari_pickbias.report.document import Fact
 from napari_pickbias.report.palette import Theme
 from napari_pickbias.report.panels import (
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 STORY_WIDTH = 4.8
 """Inches: the width of a dock at 100 dots an inch, for which the figures are composed."""
 SHOWN_VIEWS = 4
-BEST_Q, WORST_Q = 1e-4, 1.0
 PICTURES = (
     ("templates", "template"),
     ("predicted_bias", "predicted\nfrom bias alone"),
@@ -345,12 +343,6 @@ def _draw_frc(story: BiasStory, figure: FigureBase, theme: Theme) -> None:
 def _last_of(axes: Axes) -> tuple[list[Any], list[Any]]:
     handles, labels = axes.get_legend_handles_labels()
     return list(handles[-1:]), list(labels[-1:])
-
-
-def q_colors(q: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return colours ``(n, 4)`` by the logarithm of q: from yellow at 1e-4 and below to purple at 1."""
-    known = np.clip(np.nan_to_num(np.asarray(q, np.float64), nan=WORST_Q), BEST_Q, WORST_Q)
-    return np.asarray(colormaps["plasma"](0.25 + 0.75 * np.log(known) / np.log(BEST_Q)), np.float32)
 
 
 def _draw_example(example: Example, figure: FigureBase, theme: Theme) -> None:
