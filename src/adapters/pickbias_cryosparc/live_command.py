@@ -82,12 +82,14 @@ def _add_arguments(parser: argparse.ArgumentParser, job: Job) -> None:
     parser.add_argument("--threads", metavar="N", help="default: all cores this process may use")
     parser.add_argument("--quiet", action="store_true", help="nothing on standard output")
     group = parser.add_argument_group("parameters")
+    taken = {wanted.name for wanted in job.inputs}
     for name, info in job.parameters.model_fields.items():
         # What is on unless said otherwise is switched off by its name.
         on = info.default is True
         default = "" if info.default is None or info.annotation is bool else f" (default {info.default})"
         text = ("not: " if on else "") + (info.description or "").replace("%", "%%") + default
-        option = ("--no-" if on else "--") + name.replace("_", "-")
+        # An input of that name keeps it: --volume names the job that has the map, --with-volume asks for maps.
+        option = ("--no-" if on else "--with-" if name in taken else "--") + name.replace("_", "-")
         if info.annotation is bool:
             group.add_argument(option, dest=f"parameter_{name}", action="store_const", const=not on, help=text)
         else:

@@ -49,7 +49,7 @@ def test_each_fault_of_usage_is_one_line(capsys, monkeypatch, words: list[str], 
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["--help"], ["outliers", "--help"], ["--version"]])
+@pytest.mark.parametrize("words", [["--help"], ["outliers", "--help"], ["bias", "--help"], ["--version"]])
 def test_questions_are_answered(capsys, words: list[str]) -> None:
     assert live.main(words) == 0
     out, err = capsys.readouterr()
@@ -64,6 +64,12 @@ def test_numbers_in_every_spelling() -> None:
     assert parameters.remove_when_hopeless is False
     _, _, parameters, _ = read_command(["outliers", *URL, *PLACE, "--remove-when-hopeless"])
     assert parameters.remove_when_hopeless is True
+
+
+def test_an_input_keeps_its_name_before_a_parameter_of_the_same() -> None:
+    _, call, parameters, _ = read_command(["bias", *URL, *PLACE, "--volume", "J3", "--with-volume", "--bait", "auto"])
+    assert (call.places["volume"].job, parameters.volume, parameters.bait) == ("J3", True, "auto")
+    assert read_command(["bias", *URL, *PLACE, "--volume", "J3"])[2].volume is False
 
 
 def test_without_the_client(monkeypatch) -> None:
