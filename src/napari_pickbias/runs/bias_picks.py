@@ -212,7 +212,9 @@ def read_poses(
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Read places and tilts of refined particles, by the micrograph they lie on.
 
-    Places are corrected by the refined origins.
+    Places are corrected by the refined origins: ``rlnOriginXAngst``, else ``rlnOriginX`` of RELION 3.0 and before,
+    which counts pixels of the particle images. These files give the pixel of the images alone (``rlnDetectorPixelSize``
+    over ``rlnMagnification``, larger where extraction scaled them down) and coordinates in pixels of the micrographs.
 
     Raises
     ------
@@ -223,11 +225,16 @@ def read_poses(
     tilt = table.features.get("rlnAngleTilt")
     if table.coordinates_px is None or table.micrograph is None or tilt is None:
         raise InputError(f"--poses {path}: holds no coordinates with rlnAngleTilt; give a refinement's particles")
+    image_pixel = _old_image_pixel(table)
     own = table.pixel_size_angstrom or pixel_size
+    if image_pixel is not None and "rlnMicrographPixelSize" not in table.features:
+        own = pixel_size
     shift = np.zeros((len(table), 2))
     for axis, letter in enumerate("XY"):
         if f"rlnOrigin{letter}Angst" in table.features:
             shift[:, axis] = table.features[f"rlnOrigin{letter}Angst"].to_numpy(np.float64) / own
+        elif f"rlnOrigin{letter}" in table.features:
+            shift[:, axis] = table.features[f"rlnOrigin{letter}"].to_numpy(np.float64) * ((image_pixel or own) / own)
     places = (table.coordinates_px - shift + 0.5) * (own / pixel_size) - 0.5
     keys = {_key(name): name for name in names}
     angles = tilt.to_numpy(np.float64)
@@ -240,3 +247,13 @@ def read_poses(
     if not found:
         raise InputError(f"--poses {path}: none of its particles lies on the micrographs given; give those refined")
     return found
+
+
+def _old_image_pixel(table: PickTable) -> float | None:
+    """Return the pixel size of the particle images as RELION 3.0 and before give it, Å; None elsewhere."""
+    if not table.has_images or not {"rlnDetectorPixelSize", "rlnMagnification"} <= set(table.features):
+        return None
+    micrometres, magnification = (
+        table.features[name].to_numpy(np.float64) for name in ("rlnDetectorPixelSize", "rlnMagnification")
+    )
+    return float(np.median(micrometres * 1e4 / magnification))
