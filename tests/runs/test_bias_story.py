@@ -110,6 +110,16 @@ def test_without_an_fdr_none_is_shown(folder: Path) -> None:
     assert "no share is given" in above.texts[0].get_text()
 
 
+def test_too_few_picks_of_each_view_are_told_what_mends_that(folder: Path) -> None:
+    nothing = {"value": None, "null_mean": None, "null_sd": None, "z": None}
+    results = {**RESULTS, "verdict": "undecided", "evidence_beyond_band": nothing}
+    (folder / "summary.json").write_text(json.dumps({"tool": "pickbias bias", "parameters": {}, "results": results}))
+    story = read_bias_story(folder)
+    beyond = story_facts(story)[1]
+    assert (beyond.value, beyond.meaning) == ("not given", "too few picks to say what noise gives")
+    assert "fewer templates (a larger --angular-step), so that some of them have 16 picks and more" in story.next_step
+
+
 def test_sure_picks_are_yellow_and_doubtful_ones_purple() -> None:
     sure, doubtful, unknown = q_colors(np.array([1e-6, 1.0, np.nan]))
     assert sure[0] > 0.9

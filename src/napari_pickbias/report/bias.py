@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_pickbias.bias.frc import FEWEST
 from napari_pickbias.report.bias_classes import classes_section
 from napari_pickbias.report.bias_figures import VERDICT_COLORS, fdr_panel, frc_panel, micrograph_panel, picture_panel
 from napari_pickbias.report.bias_mitigation import mitigation_section
@@ -84,7 +85,13 @@ def bias_document(
         outcome=Outcome(
             f"{verdict.name}: {_lower(WORDS[verdict.name])}",
             _sentence(verdict.why),
-            next_step(verdict.name, verdict.fdr_failed, result.threshold, result.data_threshold),
+            next_step(
+                verdict.name,
+                verdict.fdr_failed,
+                result.threshold,
+                result.data_threshold,
+                thin=not np.isfinite(result.diagnosis.levels[0].beyond.value),
+            ),
             VERDICT_COLORS[verdict.name],
         ),
         sections=(
@@ -122,9 +129,11 @@ def _facts(result: BiasResult) -> tuple[Fact, ...]:
         ),
         Fact(
             "2. Did the template bring it?",
-            _number(first.beyond.value),
+            "not given" if not np.isfinite(first.beyond.value) else _number(first.beyond.value),
             f"agreement of half averages beyond the template's band, bias removed; noise gives "
-            f"{_number(first.beyond.null_mean)} ± {_number(first.beyond.null_sd)}; nothing is 0, perfect 1",
+            f"{_number(first.beyond.null_mean)} ± {_number(first.beyond.null_sd)}; nothing is 0, perfect 1"
+            if np.isfinite(first.beyond.value)
+            else f"no view has {2 * FEWEST} picks or more, which averages of two halves need",
         ),
         Fact(
             "3. Is it your object?",
@@ -157,8 +166,13 @@ def _number(value: float) -> str:
     return "–" if not np.isfinite(value) else f"{value:.2f}"
 
 
-def next_step(name: str, fdr_failed: bool, threshold: float, data_threshold: float | None) -> str:
-    """Return what to do next, by the verdict's name; ``data_threshold`` is that from which it would be ``data``."""
+def next_step(
+    name: str, fdr_failed: bool, threshold: float, data_threshold: float | None, *, thin: bool = False
+) -> str:
+    """Return what to do next, by the verdict's name; ``data_threshold`` is that from which it would be ``data``.
+
+    ``thin``: no view has picks enough for averages of two halves.
+    """
     if name == "data":
         return "What to do next: nothing about bias. Go on with these picks."
     if fdr_failed:
@@ -178,6 +192,12 @@ def next_step(name: str, fdr_failed: bool, threshold: float, data_threshold: flo
         return (
             "What to do next: do not go on with these picks. Raise the threshold, check pixel size and contrast, or "
             "pick without a template; a class average or a map made of them will show the template."
+        )
+    if thin:
+        return (
+            "What to do next: give more micrographs, or fewer templates (a larger --angular-step), so that some of them "
+            f"have {2 * FEWEST} picks and more; or put the views of a map together (--volume). Until then only the "
+            "share of false picks says something."
         )
     return (
         "What to do next: look at the bias-removed pictures; give more micrographs, templates of more views, or "

@@ -48,7 +48,8 @@ def picture_panel(result: BiasResult) -> Panel:
         "One row for each of the views with most picks. Picking pure noise with the template gives averages that look "
         "like it (second and third column), so a good-looking average (fourth) proves nothing. The last columns show "
         "what is left when all that picking can have put there is removed: on noise nothing, on particles their own "
-        "detail, to be compared with the template before its low-pass. Both are weighted by how far your halves agree."
+        "detail, to be compared with the template before its low-pass. Both are weighted by how far your halves agree: "
+        "plain grey where they do not, or where no view has picks enough to tell."
     )
     return Panel(
         "pictures", "What noise gives, and what your picks give", text, 0.35 + 1.12 * shown, partial(_draw_row, result)

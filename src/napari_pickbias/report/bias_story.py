@@ -132,8 +132,9 @@ class BiasStory:
         """What to do."""
         results = self.results
         return next_step(
-            self.verdict, results["null_fraction"] is None, results["threshold"], results.get("data_threshold")
-        )
+            self.verdict, results["null_fraction"] is None, results["threshold"], results.get("data_threshold"),
+            thin=results["evidence_beyond_band"]["value"] is None,
+        )  # fmt: skip
 
     def counts(self) -> NDArray[np.int64]:
         """Return the picks of each view."""
