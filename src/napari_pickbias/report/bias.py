@@ -195,8 +195,8 @@ def next_step(
         )
     if thin:
         return (
-            "What to do next: give more micrographs, or fewer templates (a larger --angular-step), so that some of them "
-            f"have {2 * FEWEST} picks and more; or put the views of a map together (--volume). Until then only the "
+            "What to do next: give more micrographs, or fewer templates (a larger --angular-step), so that some of "
+            f"them have {2 * FEWEST} picks and more; or put the views of a map together (--volume). Until then only the "
             "share of false picks says something."
         )
     return (
