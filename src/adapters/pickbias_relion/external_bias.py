@@ -26,11 +26,18 @@ def load() -> Job:
     from napari_pickbias.jobs.bias_parameters import BiasParameters
 
     class RelionBiasParameters(BiasParameters):
-        """Those of the diagnosis, and the templates, for which RELION's Input tab has no place."""
+        """Those of the diagnosis, and the files and program for which RELION's Input tab has no place."""
 
         templates: str | None = Field(
             None, description="class averages: .mrcs, _model.star or class_averages.star; else the 3D reference is used"
         )
+        picks_pixel_size: float | None = Field(None, gt=0, description="Å, of the pixels that coordinates count in")
+        poses: str | None = Field(None, description="refined particles (STAR): tells which views the picks miss")
+        averages: str | None = Field(None, description="class averages of these picks: are they bias?")
+        picker: str | None = Field(
+            None, description="a program that picks, run on noise like the micrographs, and on them without coordinates"
+        )
+        picker_timeout: float | None = Field(None, gt=0, description="seconds that one run of the picker may take")
 
     return Job(RelionBiasParameters, run)
 
@@ -48,6 +55,7 @@ def run(call: Call, parameters: Any) -> Generator[Progress, None, Outcome]:
     from napari_pickbias.jobs.bias_parameters import BiasParameters
     from napari_pickbias.records.micrographs import open_micrographs
     from napari_pickbias.runs.bias import run_bias
+    from napari_pickbias.runs.bias_classes import open_averages
     from napari_pickbias.runs.pick import open_template_input
     from pickbias_relion.nodes import Node
 
@@ -63,7 +71,8 @@ def run(call: Call, parameters: Any) -> Generator[Progress, None, Outcome]:
             f'--in_3dref, --templates: {given}; choose a map under "Input 3D reference" on the Input tab, or name '
             "class averages with the label templates on the Params tab"
         )
-    chosen = BiasParameters(**parameters.model_dump(exclude={"templates"}))
+    chosen = BiasParameters(**parameters.model_dump(include=set(BiasParameters.model_fields)))
+    made = None if parameters.averages is None else open_averages(parameters.averages)
     found = open_micrographs(micrographs, chosen.pixel_size)
     wanted = open_template_input(reference, templates, chosen.templates_pixel_size)
     finished = yield from run_bias(
@@ -73,6 +82,11 @@ def run(call: Call, parameters: Any) -> Generator[Progress, None, Outcome]:
         call.directory,
         template_path=Path(str(reference or templates)),
         picks=call.inputs.get("in_coords"),
+        picks_pixel_size=parameters.picks_pixel_size,
+        poses=parameters.poses,
+        averages=made,
+        picker=parameters.picker,
+        picker_timeout=parameters.picker_timeout,
         threads=call.threads,
         shared=True,
         report_name="logfile",
