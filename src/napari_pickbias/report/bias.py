@@ -163,7 +163,7 @@ def _lower(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    return "–" if not np.isfinite(value) else f"{value:.2f}"
+    return "–" if not np.isfinite(value) else f"{value:.2f}".replace("-0.00", "0.00")
 
 
 def next_step(
@@ -196,8 +196,8 @@ def next_step(
     if thin:
         return (
             "What to do next: give more micrographs, or fewer templates (a larger --angular-step), so that some of "
-            f"them have {2 * FEWEST} picks and more; or put the views of a map together (--volume). Until then only the "
-            "share of false picks says something."
+            f"them have {2 * FEWEST} picks and more; or put the views of a map together (--volume). Until then only "
+            "the share of false picks says something."
         )
     return (
         "What to do next: look at the bias-removed pictures; give more micrographs, templates of more views, or "
