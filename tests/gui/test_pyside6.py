@@ -15,6 +15,9 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("PySide6") is None, reason="PySide6 is not installed here"),
 ]
 SCRIPT = """
+import sys
+
+sys.modules["PyQt6"] = None  # as where it is not installed: what asks for it gets an ImportError
 import numpy as np
 import napari
 from napari.layers import Image
