@@ -14,7 +14,7 @@ from napari_pickbias.gui.curate_widget import CurateWidget
 from napari_pickbias.gui.curate_work import Verdicts
 from napari_pickbias.gui.micrograph_stack import MicrographStack, standardised
 from napari_pickbias.gui.preferences import PLUGIN
-from napari_pickbias.records import open_data, write_mrc
+from napari_pickbias.records import open_data, open_particles, write_mrc
 from napari_pickbias.records.pick_tables import open_picks
 
 pytestmark = pytest.mark.gui
@@ -57,12 +57,12 @@ def test_the_selection_is_shown_with_its_peaks_and_follows(widget, particle_file
     open_in(qtbot, widget, particle_files.star, Verdicts(columns, np.zeros(count, bool), 40.0))
     panel = widget.selection
     widget.tabs.setCurrentWidget(panel)
-    qtbot.waitUntil(lambda: len(panel.figures.canvases) == 2, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: len(panel.figures.canvases) == 1, timeout=PATIENCE)  # the band alone
     assert panel.job.status.text() == "Select pictures in the gallery or circles in the canvas."
     widget.select_mask(np.isin(np.arange(count), [3, 250]))
 
     def profiles() -> Any:
-        return panel.figures.canvases[1].figure.axes[0]
+        return panel.figures.canvases[-1].figure.axes[0]
 
     def says(text: str) -> bool:
         return not panel.job.running and text in [line.get_label() for line in profiles().lines]
@@ -76,6 +76,41 @@ def test_the_selection_is_shown_with_its_peaks_and_follows(widget, particle_file
     assert {patch.radius for patch in images[0].patches} == {10.0}
     widget.select("none")
     qtbot.waitUntil(lambda: len(profiles().lines) == 1, timeout=PATIENCE)
+
+
+def test_the_score_decides_in_place_of_the_job_and_back(widget, particle_files, tmp_path: Path, qtbot) -> None:
+    count = len(particle_files.images)
+    score = np.linspace(-5, 5, count)
+    rejected = score < 1
+    rejected[-10:] = True  # the job has three tests: not all that score well pass
+    open_in(qtbot, widget, particle_files.star, Verdicts(pd.DataFrame({"outlier score": score}), rejected, 40.0))
+    kept = int((~rejected).sum())
+    row, panel = widget.score_row, widget.range
+    assert not row.isHidden()
+    assert row.threshold == pytest.approx(score[-kept])
+    assert f"keeps {kept:,} by three tests" in row.words.text()
+    dotted = [line for line in panel.axes.lines if line.get_linestyle() == ":"]
+    assert dotted[0].get_xdata()[0] == pytest.approx(row.threshold)
+
+    row.by_score.click()
+    assert np.array_equal(widget.curation.keep, score >= score[-kept])
+    assert panel.column.currentText() == "outlier score"
+    assert panel.low.value() == pytest.approx(row.threshold, abs=0.01)
+    panel.low.setValue(-2.0)  # loosened, with nothing else to do
+    assert np.array_equal(widget.curation.keep, score >= -2)
+    assert f"<b>{(score >= -2).sum():,}</b> of {count:,} kept" in widget.counts.text()
+    widget.save(tmp_path / "loose.star")
+    qtbot.waitUntil(lambda: not widget.job.running, timeout=PATIENCE)
+    assert len(open_particles(tmp_path / "loose.star").read()) == (score >= -2).sum()
+
+    row.by_job.click()
+    assert np.array_equal(widget.curation.keep, ~rejected)
+    assert widget.curation.ranges == {}
+
+
+def test_no_score_row_where_no_job_decided(widget, pick_files, qtbot) -> None:
+    open_in(qtbot, widget, pick_files.star)
+    assert widget.score_row.isHidden()
 
 
 def test_the_selection_panel_stops_with_the_dock(viewer, widget, particle_files, qtbot) -> None:

@@ -35,7 +35,7 @@ def lay_out(dock: CurateWidget) -> None:
     )
     dock.tabs = QTabWidget()
     for page, title in (
-        (column_of(dock.range, None), "Range"),
+        (column_of(dock.range, dock.score_row, None), "Range"),
         (_micrographs(dock), "Micrographs"),
         (dock.gallery, "Gallery"),
         (dock.selection, "Selection"),

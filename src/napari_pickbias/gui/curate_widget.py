@@ -34,6 +34,7 @@ from napari_pickbias.gui.micrograph_list import MicrographList
 from napari_pickbias.gui.preferences import preference
 from napari_pickbias.gui.range_panel import RangePanel
 from napari_pickbias.gui.scatter_panel import ScatterPanel
+from napari_pickbias.gui.score_row import SCORE, ScoreRow
 from napari_pickbias.gui.selection_panel import SelectionPanel
 from napari_pickbias.gui.thumbnails import Thumbnails
 from napari_pickbias.report.averages import average_panels
@@ -70,6 +71,7 @@ class CurateWidget(Docked):
         self.redo_button = button("Redo", "Ctrl+Shift+Z", self.redo, enabled=False)
         theme = str(napari_viewer.theme)
         self.range = RangePanel(theme_of(theme))
+        self.score_row = ScoreRow()
         self.micrographs = MicrographList()
         self.gallery = Gallery()
         self.gallery.text_color = theme_of(theme).text
@@ -98,6 +100,7 @@ class CurateWidget(Docked):
         self.job.finished.connect(self._on_finished)
         self.range.changed.connect(self._on_range)
         self.range.select.connect(self.select)
+        self.score_row.decided.connect(self._on_decided)
         self.micrographs.chosen.connect(self._on_micrograph)
         self.gallery.picked.connect(self._on_picked)
         self.gallery.selection_changed.connect(self._on_gallery_selection)
@@ -191,6 +194,8 @@ class CurateWidget(Docked):
         self._on_look()
         thumbnails = None if opened.images is None else Thumbnails(opened.images)
         self.gallery.show_curation(curation, thumbnails)
+        threshold = self.score_row.show_curation(curation)
+        self.range.marks = {} if threshold is None else {SCORE: threshold}
         self.range.show_curation(curation)
         self.scatter.show_curation(curation)
         self.selection.show_curation(curation, opened.images, opened.image_pixel_size, opened.radius_angstrom)
@@ -337,6 +342,11 @@ class CurateWidget(Docked):
     def _on_range(self, column: str, low: float, high: float) -> None:
         if self.curation is not None and self.curation.set_range(column, (low, high)):
             self._refresh()
+
+    def _on_decided(self) -> None:
+        self.range.column.setCurrentText(SCORE)
+        self.range.show_range()
+        self._refresh()
 
     def _on_look(self, *_ignored: object) -> None:
         if self.layers is not None:

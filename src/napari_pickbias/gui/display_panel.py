@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from napari.layers import Image
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QHBoxLayout, QLabel, QWidget
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 
+from napari_pickbias.gui.docked import row_of
 from napari_pickbias.gui.micrograph_stack import LIMITS, MicrographStack
 
 
@@ -22,10 +23,10 @@ class DisplayPanel(QWidget):
         self.sigma.setValue(LIMITS[1])
         self.sigma.setToolTip("Black and white lie so many standard deviations from the middle")
         self.invert = QCheckBox("invert", toolTip="Show dark as light")
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        for widget in (QLabel("Low-pass"), self.lowpass, QLabel("Contrast"), self.sigma, self.invert):
-            row.addWidget(widget)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(row_of(QLabel("Low-pass"), self.lowpass, self.invert, stretch=1))
+        column.addWidget(row_of(QLabel("Contrast"), self.sigma, stretch=1))
         self.lowpass.valueChanged.connect(self.filter)
         self.sigma.valueChanged.connect(self.apply)
         self.invert.toggled.connect(self.apply)

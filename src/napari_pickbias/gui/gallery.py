@@ -120,7 +120,8 @@ class Gallery(QWidget):
         self.view.setItemDelegate(GalleryDelegate(self))
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(row_of(self.column, self.direction, self.shown, self.blind, stretch=0))
+        column.addWidget(self.column)
+        column.addWidget(row_of(self.direction, self.shown, self.blind, stretch=0))
         column.addWidget(self.view, stretch=1)
         self.view.setMinimumHeight(260)
         for box in (self.column, self.direction, self.shown):

@@ -10,6 +10,9 @@ from matplotlib.figure import Figure
 
 from napari_pickbias.report.palette import Theme
 
+NOTHING = "nothing is open yet"
+"""Stands where the plot will be, until something is drawn."""
+
 
 class LivePlot(FigureCanvasQTAgg):
     """One pair of axes with fixed margins: laying them out anew costs more than drawing.
@@ -26,6 +29,8 @@ class LivePlot(FigureCanvasQTAgg):
         self.axes = figure.add_axes((0.14, 0.24, 0.83, 0.72))
         super().__init__(figure)
         self.setFixedHeight(height)
+        self.axes.set_axis_off()
+        self.axes.text(0.5, 0.5, NOTHING, color=theme.muted, ha="center", transform=self.axes.transAxes)
         self.lines: list[Any] = []
         self._background: Any = None
         self.mpl_connect("draw_event", self._on_draw)

@@ -30,6 +30,8 @@ class RangePanel(QWidget):
         super().__init__()
         self.theme = theme
         self.curation: Curation | None = None
+        self.marks: dict[str, float] = {}
+        """Values of columns that a dotted line stands at."""
         self._busy = False
         self._edges = np.linspace(0, 1, BINS + 1)
         self.column = QComboBox(toolTip="Any column of numbers; scores come first")
@@ -128,6 +130,8 @@ class RangePanel(QWidget):
             axes.set_yscale("log")
             axes.set_ylim(0.7, None)
         axes.set_xlim(self._edges[0], self._edges[-1])
+        if self.column.currentText() in self.marks:
+            axes.axvline(self.marks[self.column.currentText()], color=self.theme.text, linestyle=":", linewidth=1.3)
         self.canvas.set_lines(self.limits(), self.theme.text)
         dress(axes, self.theme, y="picks")
         self.canvas.draw_idle()

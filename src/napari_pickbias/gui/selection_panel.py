@@ -141,12 +141,8 @@ class SelectionPanel(QWidget):
         peaks = [peaks_of(self.curation.features, int(row), self.pixel_size) for row in looked.rows]
         radius = self.radius_angstrom / self.pixel_size if self.radius_angstrom and self.pixel_size else None
         chosen = looked.chosen if len(looked.chosen) else None
-        self.figures.show_panels(
-            [
-                peaks_panel(looked.images, peaks, radius),
-                profile_panel(looked.population, chosen, self.pixel_size),
-            ]
-        )
+        profiles = profile_panel(looked.population, chosen, self.pixel_size)
+        self.figures.show_panels([peaks_panel(looked.images, peaks, radius), profiles] if looked.images else [profiles])
         if chosen is None:
             self.job.say("Select pictures in the gallery or circles in the canvas.")
 
