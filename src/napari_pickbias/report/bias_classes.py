@@ -32,14 +32,14 @@ def classes_section(classes: Classes, pixel_size: float) -> Section:
             "noise do, the match proves nothing; where they match it less than expected of noise, something else is in "
             f"them. In noise such a classification finds the templates from about {classes.needed:.0f} picks on."
         )
-        header = ("patches", "number", "classes", "correlation with predicted bias", "expected if all were noise")
+        header = ("patches", "number", "classes", "correlation with predicted bias", "expected of picks of noise")
         rows = tuple(
             (
                 NAMES[name],
                 str(int(one.picks.sum())),
                 str(int((one.picks > 0).sum())),
                 f"{one.mean_correlation:.2f}",
-                f"{one.mean_expected:.2f}",
+                "–" if name == "random" else f"{one.mean_expected:.2f}",
             )
             for name, one in classes.sets.items()
         )
