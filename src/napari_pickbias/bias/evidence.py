@@ -5,7 +5,7 @@ Sums of micrographs add; the figures come from the totals (:mod:`napari_pickbias
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_pickbias.bias.averages import Turns, cut_patches, filter_images, make_turns, turned
 from napari_pickbias.bias.frc import Bands, choose_bands, patch_power
 from napari_pickbias.bias.span import Removal, bank_span, removal, whitening_filter, whitening_on
+from napari_pickbias.bias.summed import Summed
 from napari_pickbias.imaging.fourier import apply_filter
 from napari_pickbias.matching.bank import TemplateBank
 from napari_pickbias.matching.noise_model import NoiseModel, surrogate, template_sd
@@ -105,7 +106,7 @@ def make_frame(
 
 
 @dataclass
-class Sums:
+class Sums(Summed):
     """Sums over picks; ``B`` score bins, 2 halves, ``V`` views, ``R`` free nulls, ``s`` shells.
 
     Attributes
@@ -150,16 +151,6 @@ class Sums:
     sharp_plain: NDArray[np.float64]
     power: NDArray[np.float64]
     score_sum: NDArray[np.float64]
-
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return all sums by name, for checkpoints."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def add(self, other: Sums) -> None:
-        """Add the sums of another micrograph to these."""
-        for field in fields(self):
-            mine = getattr(self, field.name)
-            mine += getattr(other, field.name)
 
 
 @dataclass(frozen=True)

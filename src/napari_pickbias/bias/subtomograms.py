@@ -5,7 +5,7 @@ Sums of tomograms add; the figures come from the totals (:mod:`napari_pickbias.b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.ndimage import affine_transform, spline_filter1d
 
 from napari_pickbias.bias.frc import Bands, choose_bands
 from napari_pickbias.bias.subtomogram_span import VolumeRemoval, shift_factor, volume_span, volume_whitening
+from napari_pickbias.bias.summed import Summed
 from napari_pickbias.imaging.fourier import Floats, hermitian_weights, shell_numbers
 from napari_pickbias.imaging.volumes import resize_box, soft_ball
 from napari_pickbias.matching.volume_bank import VolumeBank
@@ -91,7 +92,7 @@ def make_volume_frame(bank: VolumeBank, sharp: VolumeBank, lowpass: float, min_d
 
 
 @dataclass
-class VolumeSums:
+class VolumeSums(Summed):
     """Sums over picks, turned back to the map's pose; 2 halves, ``R`` free nulls, ``s`` shells.
 
     Attributes
@@ -134,16 +135,6 @@ class VolumeSums:
     power: NDArray[np.float64]
     score_sum: NDArray[np.float64]
     twin_score_sum: NDArray[np.float64]
-
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return all sums by name, for checkpoints."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def add(self, other: VolumeSums) -> None:
-        """Add the sums of another tomogram to these."""
-        for field in fields(self):
-            mine = getattr(self, field.name)
-            mine += getattr(other, field.name)
 
 
 def tomogram_evidence(

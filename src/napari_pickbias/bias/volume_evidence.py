@@ -7,7 +7,7 @@ come from the totals (:mod:`napari_pickbias.bias.volume_diagnosis`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from napari_pickbias.bias.averages import cut_patches, filter_images
 from napari_pickbias.bias.evidence import PER_SURROGATE, Frame
 from napari_pickbias.bias.reconstruction import add_patches, coverage
 from napari_pickbias.bias.span import Removal, removal, whitening_filter, whitening_on
+from napari_pickbias.bias.summed import Summed
 from napari_pickbias.imaging.fourier import apply_filter, fourier_crop
 from napari_pickbias.imaging.rotations import matrices_from_euler
 from napari_pickbias.matching.noise_model import NoiseModel, surrogate, template_sd
@@ -29,7 +30,7 @@ GROUPS = 8
 
 
 @dataclass
-class VolumeSums:
+class VolumeSums(Summed):
     """Back-projections; 2 halves, ``G`` groups a half, ``T`` noise micrographs, ``R`` free nulls, ``n`` voxels a side.
 
     Attributes
@@ -66,16 +67,6 @@ class VolumeSums:
     sharp_plain: NDArray[np.float64]
     sharp_removed: NDArray[np.float64]
     template: NDArray[np.float64]
-
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return all sums by name, for checkpoints."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def add(self, other: VolumeSums) -> None:
-        """Add the sums of another micrograph to these."""
-        for field in fields(self):
-            mine = getattr(self, field.name)
-            mine += getattr(other, field.name)
 
 
 class Treated(NamedTuple):

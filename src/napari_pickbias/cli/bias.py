@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from napari_pickbias.cli.drive import drive
+from napari_pickbias.cli.drive import drive, tell
 from napari_pickbias.cli.options import build, model_options, run_options
 from napari_pickbias.jobs.bias_parameters import BiasParameters
 from napari_pickbias.runs.cores import allowed_cores
@@ -82,16 +82,8 @@ def command(
         averages=made, threads=threads or allowed_cores(), overwrite=overwrite, resume=resume,
     )  # fmt: skip
     run = drive(job, quiet=quiet)
-    if quiet:
-        return
-    if run.result is None:
-        click.echo(f"{run.directory}: this run is finished already; nothing to do")
-        return
-    for warning in run.summary["results"]["warnings"]:
-        click.echo(f"warning: {warning}", err=True)
-    for line in closing_lines(run.summary["results"]):
-        click.echo(line)
-    click.echo(f"report: {run.files['html']}")
+    if not quiet:
+        tell(run, closing_lines)
 
 
 def closing_lines(results: dict[str, Any]) -> list[str]:

@@ -1,17 +1,36 @@
-"""Driving a job's generator: a progress bar with rate and remaining time on standard error."""
+"""Driving a job's generator: a progress bar with rate and remaining time on standard error, then what was found."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator, Iterable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import click
 
 from napari_pickbias.jobs.progress import Progress
 
 Result = TypeVar("Result")
 PLAIN_EVERY_SECONDS = 10.0
 """Where standard error is no terminal (a queue's log), a line this often replaces the bar."""
+
+
+class FinishedRun(Protocol):
+    """What every job's run returns."""
+
+    @property
+    def directory(self) -> Path: ...  # noqa: D102 - the names say it
+
+    @property
+    def files(self) -> dict[str, Path]: ...  # noqa: D102
+
+    @property
+    def summary(self) -> dict[str, Any]: ...  # noqa: D102
+
+    @property
+    def result(self) -> Any: ...  # noqa: D102
 
 
 def drive(job: Generator[Progress, None, Result], *, quiet: bool = False) -> Result:
@@ -32,6 +51,31 @@ def drive(job: Generator[Progress, None, Result], *, quiet: bool = False) -> Res
     finally:
         job.close()
         show.close()
+
+
+def tell(run: FinishedRun, lines: Callable[[dict[str, Any]], Iterable[str]], main_file: str | None = None) -> None:
+    """Print warnings, what was found, and where its files are.
+
+    Parameters
+    ----------
+    run : FinishedRun
+        With no result where it had been finished before.
+    lines : callable
+        Makes the lines from ``results`` of the summary.
+    main_file : str, optional
+        Name among the run's files, told before the report.
+    """
+    if run.result is None:
+        click.echo(f"{run.directory}: this run is finished already; nothing to do")
+        return
+    results = run.summary["results"]
+    for warning in results["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    for line in lines(results):
+        click.echo(line)
+    if main_file is not None:
+        click.echo(f"{main_file}: {run.files[main_file]}")
+    click.echo(f"report: {run.files['html']}")
 
 
 def _nothing() -> Generator[None, Progress, None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from napari_pickbias.cli.drive import drive
+from napari_pickbias.cli.drive import drive, tell
 from napari_pickbias.cli.options import build, model_options, run_options
 from napari_pickbias.jobs.outlier_parameters import OutlierParameters
 from napari_pickbias.runs.cores import allowed_cores
@@ -32,15 +32,13 @@ def command(
     source = open_particles(particles)
     job = run_outliers(source, parameters, out, threads=threads or allowed_cores(), overwrite=overwrite, resume=resume)
     run = drive(job, quiet=quiet)
-    if quiet:
-        return
-    if run.result is None:
-        click.echo(f"{run.directory}: this run is finished already; nothing to do")
-        return
-    for warning in run.result.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    counts = run.result.counts
-    total = len(run.result.table)
-    rejected = ", ".join(f"{counts[reason]} {reason}" for reason in ("noise", "partial", "multiple"))
-    click.echo(f"kept {counts['kept']} of {total} particles ({counts['kept'] / total:.1%}); rejected: {rejected}")
-    click.echo(f"report: {run.files['html']}")
+    if not quiet:
+        tell(run, closing_lines)
+
+
+def closing_lines(results: dict[str, Any]) -> list[str]:
+    """Return how many particles were kept, and why the others were not."""
+    reasons = results["rejected_by_reason"]
+    rejected = ", ".join(f"{reasons[reason]} {reason}" for reason in ("noise", "partial", "multiple"))
+    share = results["kept"] / results["particles"]
+    return [f"kept {results['kept']} of {results['particles']} particles ({share:.1%}); rejected: {rejected}"]

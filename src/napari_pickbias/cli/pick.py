@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from napari_pickbias.cli.drive import drive
+from napari_pickbias.cli.drive import drive, tell
 from napari_pickbias.cli.options import build, model_options, run_options
 from napari_pickbias.cli.pick_tomograms import of_tomograms, pick_tomograms
 from napari_pickbias.errors import InputError
@@ -96,17 +96,8 @@ def command(
             resume=resume,
         )
     run = drive(job, quiet=quiet)
-    if quiet:
-        return
-    if run.result is None:
-        click.echo(f"{run.directory}: this run is finished already; nothing to do")
-        return
-    for warning in run.result.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    for line in closing_lines(run.summary["results"]):
-        click.echo(line)
-    click.echo(f"picks: {run.files['picks']}")
-    click.echo(f"report: {run.files['html']}")
+    if not quiet:
+        tell(run, closing_lines, "picks")
 
 
 def closing_lines(results: dict[str, Any]) -> list[str]:

@@ -7,9 +7,7 @@ from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from napari_pickbias.cli.drive import drive
+from napari_pickbias.cli.drive import drive, tell
 from napari_pickbias.cli.options import build
 from napari_pickbias.errors import InputError
 from napari_pickbias.jobs.pick_tomograms_parameters import PickTomogramsParameters
@@ -45,17 +43,8 @@ def pick_tomograms(values: dict[str, Any], given: Collection[str]) -> None:
     """
     job = _again(values, given) if values["rethreshold"] is not None else _search(values, given)
     run = drive(job, quiet=values["quiet"])
-    if values["quiet"]:
-        return
-    if run.result is None:
-        click.echo(f"{run.directory}: this run is finished already; nothing to do")
-        return
-    for warning in run.result.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    for line in closing_lines(run.summary["results"]):
-        click.echo(line)
-    click.echo(f"particles: {run.files['particles']}")
-    click.echo(f"report: {run.files['html']}")
+    if not values["quiet"]:
+        tell(run, closing_lines, "particles")
 
 
 def closing_lines(results: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from napari_pickbias.cli.drive import drive
+from napari_pickbias.cli.drive import drive, tell
 from napari_pickbias.cli.options import build, model_options, run_options
 from napari_pickbias.jobs.pickfree_parameters import PickfreeParameters
 from napari_pickbias.runs.cores import allowed_cores
@@ -51,13 +51,5 @@ def command(
         resume=resume,
     )  # fmt: skip
     run = drive(job, quiet=quiet)
-    if quiet:
-        return
-    if run.result is None:
-        click.echo(f"{run.directory}: this run is finished already; nothing to do")
-        return
-    for warning in run.result.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    click.echo(outcome_of(run.summary))
-    click.echo(f"map: {run.files['map']}")
-    click.echo(f"report: {run.files['html']}")
+    if not quiet:
+        tell(run, lambda _: [outcome_of(run.summary)], "map")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_pickbias.cli.drive import drive
+from napari_pickbias.cli.drive import drive, tell
 from napari_pickbias.cli.options import build, model_options, run_options
 from napari_pickbias.jobs.softmodes_parameters import SoftmodesParameters
 from napari_pickbias.runs.cores import allowed_cores
+
+if TYPE_CHECKING:
+    from napari_pickbias.jobs.softmodes import SoftmodesResult
 
 
 @click.command("softmodes", short_help="Find which parts of a map and which poses the data leave uncertain.")
@@ -66,21 +69,22 @@ def command(
     )  # fmt: skip
     with threadpool_limits(limits=threads or allowed_cores()):
         run = drive(job, quiet=quiet)
-    if quiet:
-        return
-    if run.result is None:
-        click.echo(f"{run.directory}: this run is finished already; nothing to do")
-        return
-    for warning in run.result.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    found = run.result.found
-    click.echo(f"verdict: {run.result.verdict.code.replace('_', ' ')}: {run.result.verdict.text}")
-    click.echo("mode  eigenvalue  known poses  amplitude  pose change")
+    if not quiet:
+        tell(run, lambda _: closing_lines(run.result))
+
+
+def closing_lines(result: SoftmodesResult) -> list[str]:
+    """Return the verdict, the spectrum, and what other data would give."""
+    found = result.found
+    lines = [
+        f"verdict: {result.verdict.code.replace('_', ' ')}: {result.verdict.text}",
+        "mode  eigenvalue  known poses  amplitude  pose change",
+    ]
     for index in range(len(found.eigenvalues)):
-        click.echo(
+        lines.append(
             f"{index + 1:4d}  {found.eigenvalues[index]:10.4g}  {found.known_pose_eigenvalues[index]:11.4g}  "
             f"{found.amplitude_fraction[index]:9.2%}  {found.pose_change_deg[index]:10.3g}°"
         )
-    for row in (*run.result.scenarios, *run.result.advice):
-        click.echo(f"what if: {row.name}: softest {row.eigenvalues[0]:.4g}, information x {row.gain:.3g}")
-    click.echo(f"report: {run.files['html']}")
+    for row in (*result.scenarios, *result.advice):
+        lines.append(f"what if: {row.name}: softest {row.eigenvalues[0]:.4g}, information x {row.gain:.3g}")
+    return lines
